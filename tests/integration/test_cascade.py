@@ -18,6 +18,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.fold import PipelineOptions
+from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.workspace import Workspace
 
 CONFIG = TrainConfig(epochs=1, steps_per_epoch=3, device="cpu", val_cases=1)
@@ -78,6 +79,14 @@ def test_it_is_trained_on_predictions_of_models_that_did_not_see_the_case(worksp
             case = store.case(case_id)
             masks = structure_masks(label.array_ZYX, store.plan, case.restoration)
             np.testing.assert_array_equal(case.read_image()[1:], masks)
+
+
+def test_prepared_data_keep_their_plan_and_folds_where_no_option_requests_others(workspace, cascade):
+    before = PreparedStore.open(workspace.prepared_folder("Big", "3d_cascade"))
+    written = (before.folder / "cases" / before.case_ids[0] / "case.json").stat().st_mtime_ns
+    after = preprocess("Big", configuration="3d_cascade", workspace=workspace, workers=1, reuse=True)
+    assert (after.plan, after.splits) == (before.plan, before.splits)
+    assert (after.folder / "cases" / before.case_ids[0] / "case.json").stat().st_mtime_ns == written
 
 
 def test_prediction_runs_both_stages(workspace, first_stage, cascade):

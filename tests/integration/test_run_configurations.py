@@ -10,7 +10,9 @@ import pytest
 import decathlete
 from cli_support import Said, run_command
 from decathlete.errors import StoreError
+from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.io.images import read_label
+from decathlete.models.bundle import ModelBundle
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.selection.record import Selection
@@ -36,7 +38,7 @@ def _command(root: Path, *options: str) -> Said:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     root = tmp_path_factory.mktemp("configurations")
     make_phantoms(root / "data" / "Balls", n_cases=2, n_test=1, shape_ZYX=(12, 12, 12), noise=0.2)
-    first = _command(root, "--configurations", "2d")
+    first = _command(root, "--configurations", "2d", "--max-members", "1")
     folder = root / "results" / "Balls"
     weights = next((folder / "2d" / "fold_0" / "model" / "weights").iterdir())
     before = weights.stat().st_mtime_ns
@@ -70,7 +72,19 @@ def test_scores_of_each_configuration_and_test_images_are_written(story: Story) 
         assert (story.folder / name / "cross_validation.json").is_file()
     (predicted,) = (story.folder / "selected" / "predictions").glob("*.nii.gz")
     assert read_label(predicted).array_ZYX.shape == (12, 12, 12)
+    (record,) = (story.folder / "selected" / "predictions").glob("*.json")
+    (made_by,) = {model.digest for model in PredictionRecord.load(record).settings.models}
+    assert made_by == ModelBundle.load(story.folder / "selected" / "model").digest, "the first selection was another"
     assert decathlete.Predictor.load(story.folder / "selected", device="cpu", engine="torch").labels.n_classes >= 2
+
+
+def test_runs_with_other_settings_are_named_before_anything_is_trained(story: Story) -> None:
+    said = _command(story.folder.parents[1], "--configurations", "2d,3d", "--epochs", "2")
+    text = " ".join(said.err.split())
+    assert said.code == 2
+    assert "different settings or data: 2d folds 0-1; 3d folds 0-1: epochs: 1 -> 2" in text
+    assert f"decathlete select {story.folder}" in text
+    assert "training 0 %" not in text
 
 
 @pytest.mark.parametrize(

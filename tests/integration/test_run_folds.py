@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 import decathlete
+from decathlete import PlanOptions, TrainConfig, Workspace
 from decathlete.cli.main import main
+from decathlete.errors import OptionError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.workflows.fold import PipelineOptions
 from decathlete.workflows.progress import ProgressReporter
+from decathlete.workflows.selection.configurations import find_configurations
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,29 @@ def test_five_folds_score_every_case_once(tmp_path: Path) -> None:
     assert sorted(scored) == sorted(set(scored))
     assert len(scored) == 5
     assert "over 5 folds" in said.out
+
+
+def test_a_given_fold_that_holds_out_no_case_gets_no_scores(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "Balls", n_cases=2, shape_ZYX=(12, 12, 12), noise=0.2)
+    ids = ["phantom_000", "phantom_001"]
+    folds = [{"train": ids[:1], "val": ids[1:]}, {"train": ids, "val": []}]
+    (root / "splits_final.json").write_text(json.dumps(folds))
+    options: PipelineOptions = {
+        "configuration": "2d",
+        "workspace": Workspace(prepared=tmp_path / "prepared", results=tmp_path / "results"),
+        "plan_options": PlanOptions(filters=(4, 8)),
+        "config": TrainConfig(epochs=1, steps_per_epoch=1, device="cpu"),
+        "adapt": False,
+        "workers": 1,
+    }
+    found = decathlete.cross_validate(root, folds="0-1", **options)
+    assert (found.failed_folds, sorted(found.folds), [fold.fold for fold in found.scores.folds]) == (None, [0, 1], [0])
+    alone = decathlete.run(root, fold=1, **options)
+    assert alone.headline_line() == "the fold holds out no case, so there are no scores"
+    assert "In fold 1, no case is held out, so there are no scores" in alone.report.read_text()
+    (trained,) = find_configurations([tmp_path / "results" / "Balls"])
+    assert list(trained.folds) == [0], "the folds by which a selection compares"
+    for command in (decathlete.cross_validate, decathlete.run_configurations):
+        own = {key: value for key, value in options.items() if key != "configuration"}
+        with pytest.raises(OptionError, match=r"fold 1 holds out no case \(splits_final.json\)"):
+            command(root, folds="1", **(options if command is decathlete.cross_validate else own))

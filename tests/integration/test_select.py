@@ -16,8 +16,9 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
+from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.inference.predict import Predictor
-from decathlete.io.images import read_label
+from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.selection.record import Selection
 
@@ -144,7 +145,13 @@ def test_a_pair_is_selected_where_it_is_best(tmp_path: Path) -> None:
     shutil.rmtree(found.folder / "validation")
     assert decathlete.validate(found.folder, options=OPTIONS, workers=1) == found.scores
 
-    few = decathlete.select(results, output=tmp_path / "few", options=OPTIONS, workers=1, max_members=2)
+    predictions = shutil.copytree(found.folder / "validation", found.folder / "predictions")
+    (predictions / "notes.json").write_text("{}")
+    few = decathlete.select(results, options=OPTIONS, workers=1, max_members=2, overwrite=True, metrics=["dice", "iou"])
+    assert [path.name for path in predictions.iterdir()] == ["notes.json"], "those of the earlier model are removed"
+    digests = [PredictionRecord.load(path).settings.models[0].digest for path in few.folder.glob("validation/*.json")]
+    assert digests == [ModelBundle.load(few.model).digest] * 5, "of the cases of fold 0"
+    assert [metric.name for metric in few.scores.metrics] == ["dice", "iou"]
     best = few.selection.selected_candidate
     assert (best.name, best.folds, best.networks) == ("2d+3d", (0,), 2)
     assert {case.case_id for case in few.scores.cases} == {f"c{n:02}" for n in range(0, 10, 2)}, "those of fold 0"
@@ -170,7 +177,7 @@ def test_a_finished_selection_is_kept_and_another_is_not_replaced_unasked(select
     before = weights.stat().st_mtime_ns
     again = decathlete.select(study / "results" / "Known", options=OPTIONS, workers=1)
     assert (again.selection, weights.stat().st_mtime_ns) == (selected.selection, before)
-    with pytest.raises(OutputError, match="selection of other models or options"):
+    with pytest.raises(OutputError, match="selection of other models, options or cases"):
         decathlete.select(study / "results" / "Known", options=OPTIONS, workers=1, max_members=1)
     assert Selection.load(selected.folder / "selection.json") == selected.selection
 
@@ -182,6 +189,8 @@ def test_what_does_not_belong_together_is_refused(study: Path, tmp_path: Path) -
     other = support.write_configuration(tmp_path / "other" / "3d", root, dataset_digest="another")
     with pytest.raises(ModelError, match="another dataset"):
         decathlete.select([study / "results" / "Known" / "2d", other], options=OPTIONS)
+    with pytest.raises(OptionError, match="compared by their Dice"):
+        decathlete.select(study / "results" / "Known", options=OPTIONS, metrics=["iou"])
     with pytest.raises(OptionError, match="at most 0 networks"):
         decathlete.select(study / "results" / "Known", options=OPTIONS, max_members=0)
     unfinished = support.write_configuration(tmp_path / "unfinished" / "3d", root, finished=None)
@@ -194,6 +203,19 @@ def test_scores_of_other_options_are_not_mixed_in(study: Path, tmp_path: Path) -
     shutil.copytree(study / "results" / "Known", results, ignore=shutil.ignore_patterns("selected"))
     with pytest.raises(OutputError, match="other settings of the prediction"):
         decathlete.select(results, options=OPTIONS.updated(overlap=0.25), workers=1)
+
+
+def test_a_selection_by_label_maps_that_were_corrected_is_made_again(selected, study: Path, tmp_path: Path) -> None:
+    results, root = (shutil.copytree(study / name / "Known", tmp_path / name) for name in ("results", "data"))
+    again = {"dataset_root": root, "options": OPTIONS, "workers": 1}
+    assert decathlete.select(results, **again).selection == selected.selection, "the place of the files does not count"
+    truth = support.make_truth(1)  # of a wider organ
+    write_label(root / "labelsTr" / "c00.nii.gz", truth, Geometry.plain(truth.shape, support.SPACING))
+    with pytest.raises(OutputError, match="selection of other models, options or cases"):
+        decathlete.select(results, **again)
+    found = decathlete.select(results, overwrite=True, **again)
+    assert found.scores.headline.dice < selected.scores.headline.dice
+    assert Selection.load(found.folder / "selection.json").key != selected.selection.key
 
 
 def test_a_selection_that_was_stopped_is_finished_by_the_same_command(selected, study: Path, tmp_path: Path) -> None:

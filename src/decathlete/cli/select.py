@@ -10,6 +10,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
 from decathlete.cli.component_settings import EngineSettings, engine_assignments
+from decathlete.cli.metric_options import Metrics, parse_metrics
 from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
 
@@ -37,6 +38,7 @@ def select(
     ] = None,
     max_members: o.MaxMembers = 10,
     group_by: o.GroupBy = None,
+    metrics: Metrics = None,
     dataset: o.RawDataset = None,
     set_: EngineSettings = None,
     overwrite: o.Overwrite = False,
@@ -55,6 +57,7 @@ def select(
             options=device.to_predict_options(windows, engine_settings=engine_assignments(set_)),
             max_members=max_members,
             group_by=group_by,
+            metrics=parse_metrics(metrics),
             workers=workers,
             overwrite=overwrite,
             reporter=TerminalReporter(),

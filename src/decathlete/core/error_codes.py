@@ -71,7 +71,8 @@ _ENTRIES = (
         code="E-OPTION-FOLD",
         error="OptionError",
         title="No such fold",
-        meaning="A fold was named that does not exist in the split of this dataset, or the text names no fold.",
+        meaning="A fold was named that does not exist in the split of this dataset, or the text names no fold. Or the "
+        "named folds hold out no case, so that there would be no scores.",
         remedy="Name folds from 0, as in `--fold 0`, `--folds 0-4` or `--folds 0,2`. To change the number of folds, "
         "run `decathlete preprocess` with `--n-folds` and `--overwrite`.",
     ),
@@ -97,7 +98,8 @@ _ENTRIES = (
         error="OptionError",
         title="Mirror pairs do not fit the labels",
         meaning="The pairs of `--mirror-pairs` name classes that the dataset does not declare, name a class twice, or "
-        "separate a region from its mirror image.",
+        "separate a region from its mirror image. Or, in partially annotated data, mirrored patches need more "
+        "different sets of annotated classes than label maps can tell apart.",
         remedy="Write two declared classes for each pair, as in `--mirror-pairs 'left kidney=right kidney'`, or "
         "`--mirror-pairs none`.",
     ),
@@ -451,8 +453,10 @@ _ENTRIES = (
         code="E-MODEL-STAGE",
         error="ModelError",
         title="The first stage of a cascade is missing",
-        meaning="A cascade needs the held-out predictions of every fold of its first stage, all of them by one plan.",
-        remedy="Train every fold of the first stage: `decathlete run DATASET --configuration 3d_lowres --folds 0-`.",
+        meaning="A cascade needs the held-out predictions of every fold of its first stage, all of them by one plan, "
+        "and folds that hold out every case.",
+        remedy="Train every fold of the first stage: `decathlete run DATASET --configuration 3d_lowres --folds 0-`. If "
+        "the folds are given (`--splits`, or lists in the dataset), each case must be held out in one of them.",
     ),
     ErrorCode(
         code="E-MODEL-SEVERAL-PLANS",

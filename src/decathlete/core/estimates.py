@@ -20,6 +20,8 @@ PREPARE_BYTES = (6, 9)
 """Preparing without resampling: bytes per voxel of a file, and in addition those of each channel."""
 RESAMPLE_BYTES, RESAMPLED_BYTES = (3, 15), (0, 7)
 """Preparing with resampling: the same, per voxel of the file and per voxel of the prepared grid."""
+MASK_BYTES = 10
+"""Adding the masks of a cascade's previous stage: bytes per voxel of the prepared grid and mask."""
 POSTPROCESS_BYTES = 9
 """Keeping the largest component of a prediction, once its sums are gone: bytes per voxel of a file, at most."""
 SCORE_BYTES = 6
@@ -39,11 +41,13 @@ class CaseSize:
         n_voxels: voxels of a channel in the file.
         n_channels: channels of the file.
         n_prepared: voxels of a channel on the prepared grid; 0: not known, or not needed.
+        n_masks: channels on the prepared grid that show the prediction of a cascade's previous stage.
     """
 
     n_voxels: int
     n_channels: int = 1
     n_prepared: int = 0
+    n_masks: int = 0
 
 
 def check_bytes(size: CaseSize) -> int:
@@ -58,10 +62,11 @@ def fingerprint_bytes(size: CaseSize) -> int:
 
 def prepare_bytes(size: CaseSize) -> int:
     """Return the memory in which a case is read, normalised, resampled and compressed, bytes."""
+    masks = MASK_BYTES * size.n_masks * size.n_prepared
     if size.n_prepared == size.n_voxels:
-        return _per_voxel(PREPARE_BYTES, size.n_channels) * size.n_voxels
+        return _per_voxel(PREPARE_BYTES, size.n_channels) * size.n_voxels + masks
     before, after = (_per_voxel(factors, size.n_channels) for factors in (RESAMPLE_BYTES, RESAMPLED_BYTES))
-    return before * size.n_voxels + after * size.n_prepared
+    return before * size.n_voxels + after * size.n_prepared + masks
 
 
 def score_bytes(size: CaseSize) -> int:
@@ -71,7 +76,8 @@ def score_bytes(size: CaseSize) -> int:
 
 def stored_bytes(sizes: Sequence[CaseSize], *, share: float = LEAST_STORED_SHARE) -> int:
     """Return the disk space of prepared cases: float32 channels and a label of one byte, compressed to ``share``."""
-    return round(share * sum((FLOAT_BYTES * size.n_channels + 1) * size.n_prepared for size in sizes))
+    n_bytes = sum((FLOAT_BYTES * (size.n_channels + size.n_masks) + 1) * size.n_prepared for size in sizes)
+    return round(share * n_bytes)
 
 
 def prediction_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:
@@ -84,7 +90,8 @@ def prediction_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) 
     sums = FLOAT_BYTES * n_outputs * size.n_prepared
     held = sums if sums_limit is None else min(sums, sums_limit)
     afterwards = POSTPROCESS_BYTES * size.n_voxels
-    return FLOAT_BYTES * size.n_channels * size.n_prepared + max(held, afterwards) + 2 * size.n_voxels
+    image = FLOAT_BYTES * (size.n_channels + size.n_masks) * size.n_prepared
+    return image + max(held, afterwards) + 2 * size.n_voxels
 
 
 def spilled_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:

@@ -16,6 +16,9 @@ IGNORE_INDEX = 255
 _LAST_UNANNOTATED = 254
 """Index of the first set of ``LabelSet.unannotated`` in prepared label maps; the others count down from it."""
 
+MAX_INDICES = 254
+"""Largest number of classes and sets of unannotated classes together, background included."""
+
 Activation = Literal["softmax", "sigmoid"]
 
 
@@ -64,9 +67,9 @@ class LabelSet(Schema):
             problems.append(f"class values must be distinct and ascending, found {values}")
         if len({c.name for c in self.classes}) != len(values):
             problems.append("two classes have the same name")
-        if len(values) > 254 - len(self.unannotated):
+        if len(values) > MAX_INDICES - len(self.unannotated):
             sets = f" with {len(self.unannotated)} sets of classes that are not annotated" if self.unannotated else ""
-            problems.append(f"{len(values)} classes{sets} are more than the 254 that are supported")
+            problems.append(f"{len(values)} classes{sets} are more than the {MAX_INDICES} that are supported")
         if len(set(self.unannotated)) < len(self.unannotated):
             problems.append("two sets of unannotated classes are equal")
         if wrong := sorted({v for members in self.unannotated for v in members} - set(values[1:])):
@@ -103,6 +106,11 @@ class LabelSet(Schema):
     def n_classes(self) -> int:
         """Number of classes, including the background."""
         return len(self.classes)
+
+    @property
+    def max_unannotated(self) -> int:
+        """Largest number of sets of unannotated classes that these classes leave room for."""
+        return max(0, MAX_INDICES - self.n_classes)
 
     @property
     def n_outputs(self) -> int:

@@ -82,7 +82,8 @@ def with_annotated(spec: DatasetSpec, annotated: Annotated, *, where: Path) -> D
         where: file that lists them, for messages.
 
     Raises:
-        ManifestError: unknown cases or classes; lists every problem.
+        ManifestError: unknown cases or classes; lists every problem. Or there are more different sets of annotated
+            classes than label maps can tell apart.
     """
     if problems := annotation_problems(annotated, spec.labels, [case.id for case in spec.cases]):
         remedy = f"correct these; the dataset declares: {', '.join(c.name for c in spec.labels.foreground)}"
@@ -93,6 +94,13 @@ def with_annotated(spec: DatasetSpec, annotated: Annotated, *, where: Path) -> D
         for case_id, classes in annotated.items()
     }
     sets = sorted({values for values in missing.values() if values})
+    if len(sets) > (n_possible := spec.labels.max_unannotated):
+        raise ManifestError(
+            f"lists {len(sets)} different sets of annotated classes; with {spec.labels.n_classes} classes at most "
+            f"{n_possible} are possible",
+            where=where,
+            remedy="annotate further classes in some cases, so that fewer sets differ, or declare fewer classes",
+        )
     return replace(
         spec,
         labels=spec.labels.revised(unannotated=tuple(sets)),

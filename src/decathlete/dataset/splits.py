@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class Splits(Schema):
                 f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}", code="E-OPTION-FOLD"
             )
         return self.folds[index]
+
+    def never_held_out(self, case_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the cases that no fold holds out: folds that the user gave may omit some."""
+        held_out = {case_id for fold in self.folds for case_id in fold.val}
+        return tuple(case_id for case_id in case_ids if case_id not in held_out)
 
 
 def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345, presence: Presence | None = None) -> Splits:

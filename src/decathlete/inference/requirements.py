@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -87,9 +88,12 @@ def _sizes_of_largest(
             )
             for case_id, case in stored.items()
         }
-    prepared = prepared_voxels(predictor.ensembles[0].plan) if predictor is not None else None
+    plan = predictor.ensembles[0].plan if predictor is not None else None
+    prepared = prepared_voxels(plan) if plan is not None else None
     images = {case_id: job.images for case_id, job in jobs.items()}
-    return sizes_of_largest(images, _N_LARGEST, spacing=spacing, formats=formats, prepared=prepared)
+    sizes = sizes_of_largest(images, _N_LARGEST, spacing=spacing, formats=formats, prepared=prepared)
+    n_masks = 0 if plan is None else plan.n_previous
+    return {case_id: replace(size, n_masks=n_masks) for case_id, size in sizes.items()}
 
 
 def _files_bytes(

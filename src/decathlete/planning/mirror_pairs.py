@@ -150,10 +150,23 @@ def make_side_swap(
 
 
 def with_swapped_annotations(labels: LabelSet, pairs: Sequence[MirrorPair]) -> LabelSet:
-    """Return labels that also have the sets of unannotated classes that flips from left to right make."""
+    """Return labels that also have the sets of unannotated classes that flips from left to right make.
+
+    Raises:
+        OptionError: there are more sets than label maps can tell apart.
+    """
     partners = _partners(pairs)
     swapped = {_swapped(members, labels, partners) for members in labels.unannotated}
-    return labels.revised(unannotated=(*labels.unannotated, *sorted(swapped - set(labels.unannotated))))
+    sets = (*labels.unannotated, *sorted(swapped - set(labels.unannotated)))
+    if len(sets) > labels.max_unannotated:
+        raise OptionError(
+            f"there are {len(labels.unannotated)} different sets of annotated classes, with those of mirrored patches "
+            f"{len(sets)}; with {labels.n_classes} classes at most {labels.max_unannotated} are possible",
+            where="--mirror-pairs",
+            remedy="use --mirror-pairs none, or annotate both sides of paired classes in the same cases",
+            code="E-OPTION-MIRROR-PAIRS",
+        )
+    return labels.revised(unannotated=sets)
 
 
 def _swapped(values: Sequence[int], labels: LabelSet, partners: dict[str, str]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def prepared_sizes(spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint) -> d
             sizes[case.id] = _size_of_measured(measured[case.id], plan)
         else:
             with suppress(DecathleteError, OSError):
-                sizes[case.id] = size_of_image(
+                size = size_of_image(
                     case.images, spacing=case.spacing, formats=case.formats, prepared=prepared_voxels(plan)
                 )
+                sizes[case.id] = replace(size, n_masks=plan.n_previous)
     return sizes
 
 
@@ -88,4 +90,5 @@ def _size_of_measured(case: CaseFingerprint, plan: Plan) -> CaseSize:
         n_voxels=round(prod(case.shape) / case.crop_ratio),
         n_channels=len(plan.channels) + plan.foreground_channel,
         n_prepared=prod(resampled_shape((z, y, x), spacing, plan.target(spacing))),
+        n_masks=plan.n_previous,
     )

@@ -11,9 +11,10 @@ from decathlete.core.files import remove_partials
 from decathlete.core.locks import locked_output
 from decathlete.core.parallel import Workers, map_cases, require_shared
 from decathlete.core.progress import CaseProgress
+from decathlete.dataset.given_splits import count_cases, name_some
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
-from decathlete.errors import CasesFailedError
+from decathlete.errors import CasesFailedError, ModelError
 from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
@@ -58,7 +59,9 @@ def preprocess(
         OutputError: ``folder`` cannot be written, or its disk has too little free space; or it holds something else and
             ``overwrite`` is not given, or another process reads what would be replaced.
         CasesFailedError: some cases could not be prepared; the others are done and kept.
+        ModelError: the plan needs predictions of a previous stage, and some cases have none (``E-MODEL-STAGE``).
     """
+    _require_predictions(spec, plan, previous_stage or {})
     with locked_output(folder, wait_for="prepared"):
         workers = limit_preparation(spec, plan, folder, fingerprint=fingerprint, workers=workers)
         begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
@@ -84,6 +87,18 @@ def preprocess(
         if failures:
             raise CasesFailedError(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
         return PreparedStore.open(folder)
+
+
+def _require_predictions(spec: DatasetSpec, plan: Plan, predictions: Mapping[str, Path]) -> None:
+    if plan.previous_stage is None:
+        return
+    if missing := [case.id for case in spec.cases if case.id not in predictions]:
+        raise ModelError(
+            f"{plan.previous_stage} has not predicted {count_cases(missing)}: {name_some(missing)}",
+            where=spec.root,
+            remedy=f"train every fold of {plan.previous_stage} with folds that hold out every case",
+            code="E-MODEL-STAGE",
+        )
 
 
 def _prepare_case(

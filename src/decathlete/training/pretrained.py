@@ -66,7 +66,8 @@ def find_members(folder: Path, *, dims: Dims, architecture: str) -> list[BundleM
     raise ModelError(
         f"has networks of other kinds ({found}) than the training ({dims}D {architecture})",
         where=folder,
-        remedy="choose a model with the same --dim and --architecture",
+        remedy=f"use a model with a {dims}D {architecture} network, or train only what this model has networks for "
+        "(--dim, --configurations, --architecture)",
         code="E-MODEL-UNSUPPORTED",
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.choices import Configuration
+from decathlete.dataset.given_splits import count_cases, name_some
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.inference.output.provenance import PredictionRecord
@@ -39,17 +40,41 @@ class FirstStage:
         return tuple(self.models.values()) if fold == "all" else (self.models[fold],)
 
 
-def find_first_stage(workspace: Workspace, task: str | Path, plan: Plan, splits: Splits) -> FirstStage:
+def require_held_out(splits: Splits, case_ids: Sequence[str], *, where: Path) -> None:
+    """Check that the folds hold out every case, so that a first stage can predict it without having seen it.
+
+    Args:
+        where: folder of the dataset, for the error.
+
+    Raises:
+        ModelError: some cases are held out by no fold (``E-MODEL-STAGE``).
+    """
+    if missing := splits.never_held_out(case_ids):
+        raise ModelError(
+            f"a cascade needs predictions of every case by a model that was not trained on it, and no fold holds out "
+            f"{count_cases(missing)}: {name_some(missing)}",
+            where=where,
+            remedy="use folds that hold out every case, as a random split does (leave out --splits; --split-seed 1 "
+            "ignores the folds of the dataset), or train the other configurations",
+            code="E-MODEL-STAGE",
+        )
+
+
+def find_first_stage(
+    workspace: Workspace, task: str | Path, plan: Plan, splits: Splits, case_ids: Sequence[str]
+) -> FirstStage:
     """Return the cross-validated first stage of a cascade.
 
     Args:
         plan: of the cascade.
         splits: its folds, which must be those of the first stage.
+        case_ids: all cases of the dataset.
 
     Raises:
-        ModelError: a fold of the first stage, or a prediction of it, is missing (``E-MODEL-STAGE``); or it was trained
-            on other folds or labels.
+        ModelError: a fold of the first stage, or a prediction of it, is missing (``E-MODEL-STAGE``), or no fold holds
+            out some cases; or it was trained on other folds or labels.
     """
+    require_held_out(splits, case_ids, where=workspace.dataset(task))
     models: dict[int, Path] = {}
     predictions: dict[str, Path] = {}
     missing = []

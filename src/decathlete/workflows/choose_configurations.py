@@ -6,80 +6,36 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from decathlete.core.choices import Configuration
-from decathlete.core.locks import locked_folder
-from decathlete.dataset.spec import DatasetSpec
-from decathlete.dataset.split_cases import split_cases
-from decathlete.dataset.splits import Splits
+from decathlete.errors import ModelError
 from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import (
     ConfigurationOffer,
-    offered_configurations,
     plan_configuration,
 )
-from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
+from decathlete.training.pretrained import check_pretrained
 from decathlete.workflows.budget import budget_of_folds
+from decathlete.workflows.cascade import require_held_out
+from decathlete.workflows.checked_dataset import CheckedDataset
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
 from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
 from decathlete.workflows.total_time import OtherWork
 from decathlete.workflows.training_jobs import (
     FIRST_STAGE,
     Job,
+    leave_out,
     leave_out_short_trainings,
     list_jobs,
-    parse_configurations,
     training_time,
 )
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedDataset:
-    """A dataset that was checked, and its folds."""
-
-    spec: DatasetSpec
-    fingerprint: Fingerprint
-    splits: Splits
-
-    @property
-    def n_folds(self) -> int:
-        """Number of folds."""
-        return len(self.splits.folds)
-
-    def held_out_per_fold(self, folds: Sequence[int]) -> float:
-        """Return the mean number of held-out cases of ``folds``."""
-        return sum(len(self.splits.folds[fold].val) for fold in folds) / max(len(folds), 1)
-
-
-def check_and_split(pipeline: FoldPipeline) -> CheckedDataset:
-    """Check the dataset, and return it with its folds.
-
-    Raises:
-        DatasetError: the check found errors.
-    """
-    options = pipeline.plan_options
-    spec = read_task(
-        pipeline.task,
-        workspace=pipeline.workspace,
-        options=options,
-        spacing=pipeline.spacing,
-        image_formats=pipeline.image_formats,
-    )
-    pipeline.reporter.step("Check the dataset")
-    folder = pipeline.workspace.prepared_folder(pipeline.task, 3).parent
-    with locked_folder(folder, wait_for="checked the dataset of"):
-        fingerprint = load_or_make_fingerprint(
-            spec, folder, options.orientation, workers=pipeline.workers, progress=pipeline.reporter.cases("check")
-        )
-    splits = split_cases(spec, options.split, fingerprint.presence(spec.labels)).splits
-    return CheckedDataset(spec=spec, fingerprint=fingerprint, splits=splits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,27 +58,71 @@ class ConfigurationChooser:
     max_members: int
     started: Callable[[Sequence[Job]], dict[Job, float]]
 
-    def choose(self, names: str | Sequence[str]) -> tuple[Configuration, ...]:
-        """Return the named configurations, or for ``"auto"`` those that images and time justify; log why.
+    def choose(self, named: Sequence[Configuration]) -> tuple[Configuration, ...]:
+        """Return the named configurations, or without names those that images and time justify; log why.
 
         Raises:
             OptionError: as of :func:`~decathlete.planning.overrides.plan_with`, before anything is trained.
             PlanError: the images do not justify a named configuration.
+            ModelError: a cascade is named, and the folds do not hold out every case; or the pretrained model has no
+                network like those of a named configuration, or of any.
+            OutputError: configurations were prepared with different classes or regions.
         """
-        if named := parse_configurations(names):
-            for name in named:
-                self._plan(name)
-            return named
-        offers = offered_configurations(self.dataset.spec, self.dataset.fingerprint, options=self.pipeline.plan_options)
+        if named:
+            self.dataset.folds.check_labels(plans := {name: self._plan(name) for name in named})
+            for name, plan in plans.items():
+                self._check_pretrained(name, plan)
+            if "3d_cascade" in named:
+                require_held_out(self.dataset.splits, self.dataset.case_ids, where=self.dataset.spec.root)
+            return tuple(named)
+        offers = self._without_other_networks(self.dataset.offers_with_predictions())
         if self.total_time_s is not None:
             offers = self._leave_out(offers, self.total_time_s)
         for offer in offers:
             log.info("%s is %s: %s", offer.name, "trained" if offer.offered else "not trained", offer.reason)
-        return tuple(offer.name for offer in offers if offer.offered)
+        plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
+        self.dataset.folds.check_labels(plans)
+        return tuple(plans)
 
     def other_work(self, names: Sequence[Configuration]) -> OtherWork:
         """Return the estimates for scoring and selecting these configurations."""
         return self._other_work({name: self._plan(name) for name in names})
+
+    def _check_pretrained(self, name: Configuration, plan: Plan) -> None:
+        """Check that the model that trainings start from has a network of the plan's kind.
+
+        Raises:
+            ModelError: it has none. OptionError: its encoder has too few stages for those that are not trained.
+        """
+        config = self.config_of(plan.dims)
+        if config.pretrained is None:
+            return
+        used = self.dataset.folds.plan_in_use(name, plan)
+        has_own_network = any(field.partition(".")[0] == "network" for field in used.user_set)
+        check_pretrained(
+            Path(config.pretrained),
+            dims=used.dims,
+            architecture=used.network.architecture,
+            n_frozen=0 if has_own_network else config.freeze_stages,
+        )
+
+    def _without_other_networks(self, offers: Sequence[ConfigurationOffer]) -> tuple[ConfigurationOffer, ...]:
+        """Return the offers without those for which the pretrained model has no network.
+
+        Raises:
+            ModelError: it has none for any of them. OptionError: its encoder has too few stages.
+        """
+        problems: dict[Configuration, ModelError] = {}
+        for offer in offers:
+            if offer.offered and offer.plan is not None:
+                try:
+                    self._check_pretrained(offer.name, offer.plan)
+                except ModelError as problem:
+                    problems[offer.name] = problem
+        if problems and all(offer.name in problems for offer in offers if offer.offered):
+            raise next(iter(problems.values()))
+        reasons = {name: f"the pretrained model {problem.problem}" for name, problem in problems.items()}
+        return leave_out(offers, reasons)
 
     def _plan(self, name: Configuration) -> Plan:
         dataset = self.dataset

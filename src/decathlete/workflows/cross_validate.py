@@ -18,7 +18,7 @@ from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import run_folds
-from decathlete.workflows.folds import FoldSelection, format_folds
+from decathlete.workflows.folds import FoldSelection, format_folds, require_held_out_cases
 from decathlete.workflows.report import render_cross_validation
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ def cross_validate(
     pipeline.require_first_stage()
     with pipeline.locked_store() as store:
         numbers = selection.resolve(len(store.splits.folds))
+        require_held_out_cases(store.splits, numbers)
         with pipeline.locked_folds(numbers):
             pipeline.reporter.step(_announcement(numbers, pipeline))
             return _cross_validate(pipeline, store, numbers)
@@ -89,6 +90,8 @@ def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Seque
     if errors and not finished:
         raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)
     failed = _folds_error(errors, n_done=len(finished)) if errors else None
+    if failed is not None and not any(result.scores for result in finished.values()):
+        raise failed  # the finished folds hold out no case
     folder = pipeline.workspace.results_folder(pipeline.task, pipeline.which)
     messages = {fold: _message(problem) for fold, problem in errors.items()}
     scores, report = write_summary(pipeline, store, finished, failed=messages)
@@ -143,7 +146,7 @@ def write_summary(
     """Combine the scores of folds, and write them and their page into the folder of the configuration.
 
     Args:
-        finished: results of the folds (at least one).
+        finished: results of the folds (at least one with scores).
         failed: fold -> why it has no scores.
     """
     scores = CrossValidation.of(

@@ -14,7 +14,7 @@ from decathlete.core.locks import locked_folder, locked_output, reading
 from decathlete.core.output_paths import check_output_folder, check_outside
 from decathlete.core.parallel import Workers
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailedError, OptionError
+from decathlete.errors import CasesFailedError, OptionError, OutputError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
@@ -29,7 +29,8 @@ from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
-from decathlete.training.run_folder import check_claim
+from decathlete.training.reporting.records import RunRecord
+from decathlete.training.run_folder import RUN, check_claim
 from decathlete.workflows.cascade import require_begun_first_stage
 from decathlete.workflows.manifest_check import check_manifest, check_recorded_folds
 from decathlete.workflows.preprocess import preprocess, read_task
@@ -46,7 +47,7 @@ class FoldResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` for ``"all"``, which has no held-out cases.
+        scores: scores of the held-out cases; ``None`` for ``"all"``, and for a given fold that holds out no case.
         report: path of the HTML report.
     """
 
@@ -117,6 +118,11 @@ class FoldPipeline:
     def which(self) -> Configuration:
         """Name of the configuration."""
         return self.configuration or folder_name(self.dims)
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether prepared data are used as they are, since no option requests others."""
+        return self.plan_options == PlanOptions() and not self.overwrite
 
     def check(self, folds: Sequence[FoldName] = ()) -> None:
         """Check options and folders, as far as that is possible before any work.
@@ -206,7 +212,7 @@ class FoldPipeline:
             workers=self.workers,
             fold_resources=self.fold_resources,
             overwrite=self.overwrite,
-            reuse=self.plan_options == PlanOptions(),
+            reuse=self.may_reuse,
             on_plan=self.reporter.plan,
             checking=self.reporter.cases("check"),
             progress=self.reporter.cases("prepare"),
@@ -273,7 +279,7 @@ class FoldPipeline:
         ).folder
         dataset_root = self.workspace.dataset(self.task)
         scores = None
-        if fold != "all":
+        if RunRecord.load(folder / RUN, error=OutputError).val:
             self.reporter.step("Predict and score the held-out cases on their original grids")
             scores = validate(
                 folder,
@@ -287,13 +293,16 @@ class FoldPipeline:
         self.reporter.step("Write the report")
         return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
-    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
+    def predict_tests(
+        self, runs: Sequence[Path], output: Path, *, overwrite: bool | None = None
+    ) -> tuple[Path | None, CasesFailedError | None]:
         """Predict the dataset's test images, if it has any.
 
         Call this last, so that an unreadable test image prevents neither scores nor report.
 
         Args:
             runs: folders of runs; the predictions of several models are averaged.
+            overwrite: replace predictions of other models or settings; ``None``: as the option of the pipeline says.
 
         Returns:
             ``output``, or ``None`` without test images; and the error that lists the images that failed, if any.
@@ -310,7 +319,7 @@ class FoldPipeline:
                 output,
                 spacing=self.spacing,
                 kind=OutputKind(image_formats=self.image_formats or {}),
-                overwrite=self.overwrite,
+                overwrite=self.overwrite if overwrite is None else overwrite,
                 progress=self.reporter.cases("predict"),
             )
         except CasesFailedError as problem:

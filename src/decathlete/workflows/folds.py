@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from decathlete.dataset.splits import Splits
 from decathlete.errors import OptionError
 
 _PART = re.compile(r"([0-9]{1,4})(-([0-9]{0,4}))?")
@@ -63,6 +64,20 @@ class FoldSelection:
                 code="E-OPTION-FOLD",
             )
         return tuple(sorted(selected))
+
+
+def require_held_out_cases(splits: Splits, folds: Sequence[int]) -> None:
+    """Check that one of the folds holds out a case, so that there will be scores.
+
+    Raises:
+        OptionError: given folds that hold out none.
+    """
+    if not any(splits.folds[fold].val for fold in folds):
+        raise OptionError(
+            f"fold {format_folds(folds)} holds out no case ({splits.source}), so that there would be no scores",
+            remedy="name a fold that holds out cases, or train one model without scores (--fold)",
+            code="E-OPTION-FOLD",
+        )
 
 
 def _parse_range(part: str) -> tuple[int, int | None]:

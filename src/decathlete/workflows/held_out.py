@@ -37,7 +37,11 @@ def load_held_out_cases(
     """
     if not record.val:
         raise OptionError(
-            "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
+            "this model was trained on every case: none is held out"
+            if record.fold == "all"
+            else f"fold {record.fold} holds out no case",
+            where=run,
+            remedy="train a fold that holds out cases (--fold 0)",
         )
     root = dataset_root or Path(record.dataset_root or "")
     reading = reading or record.reading

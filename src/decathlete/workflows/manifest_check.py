@@ -20,6 +20,7 @@ from decathlete.planning.planner import slices_error
 from decathlete.training.compatibility import check_batch_norm, check_loss, check_sampler, check_validation
 from decathlete.training.config import TrainConfig
 from decathlete.training.pretrained import check_pretrained
+from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.folds import FoldSelection
 from decathlete.workflows.plan_options_check import check_plan_options
 from decathlete.workflows.workspace import FoldName
@@ -41,7 +42,8 @@ def check_manifest(
     Raises:
         OptionError: regions, mirror pairs, architecture, loss, sampler or folds that do not fit the dataset.
         ManifestError: the given folds are not valid.
-        ModelError: the model to start from has no network of this kind.
+        ModelError: the model to start from has no network of this kind; or a cascade, and the given folds do not hold
+            out every case.
         PlanError: a 3D configuration for single slices.
     """
     labels = check_plan_options(spec, options)
@@ -52,6 +54,8 @@ def check_manifest(
     given = None if options.split.is_random_split else find_given_splits(spec, file=options.split.file)
     if numbers := [fold for fold in folds if fold != "all"]:
         FoldSelection.parse(numbers).resolve(options.n_folds if given is None else len(given.folds))
+    if configuration == "3d_cascade" and given is not None:
+        require_held_out(given, [case.id for case in spec.cases], where=spec.root)
     _check_pretrained(configuration, options, config)
     if dims_of(configuration) == 3 and _has_slices_only(spec):
         raise slices_error(spec.name)

@@ -15,7 +15,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.plain_folders import PlainDataset, read_plain_folders
-from decathlete.errors import ManifestError, OutputError
+from decathlete.errors import ManifestError, OptionError, OutputError
 from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
@@ -53,9 +53,12 @@ def describe_folders(
         on_found: receives what was understood.
 
     Raises:
+        OptionError: the name is a path.
         DatasetError: files do not fit together; lists every problem.
         OutputError: the folder describes other files, or cannot be written.
     """
+    if name is not None:
+        _check_name(name)
     formats = format_settings(image_formats or {})
     found = read_plain_folders(
         files, group_by=group_by, spacing=spacing, formats=formats, workers=workers, progress=progress
@@ -69,16 +72,40 @@ def describe_folders(
     manifest = found.manifest(called)
     with locked_output(folder):
         path = folder / MANIFEST
-        if path.exists() and read_json(path, error=ManifestError) != manifest and not overwrite:
-            raise OutputError(
-                "describes other files, or the same files with other names of channels or classes",
-                where=path,
-                remedy="choose another name for the dataset (the argument DATASET), or add --overwrite",
-                code="E-OUTPUT-EXISTS",
-            )
-        if not path.exists() or overwrite:
-            write_json(path, manifest)
+        if path.exists() and not overwrite:
+            before = read_json(path, error=ManifestError)
+            if _without_tests(before) != _without_tests(manifest):
+                raise OutputError(
+                    "describes other files, or the same files with other names of channels or classes",
+                    where=path,
+                    remedy="choose another name for the dataset (the argument DATASET), or add --overwrite, which also "
+                    "replaces what was prepared and trained with this name",
+                    code="E-OUTPUT-EXISTS",
+                )
+            if before == manifest:
+                return folder
+        write_json(path, manifest)
     return folder
+
+
+def _check_name(name: str) -> None:
+    """Check that a dataset's name is that of a folder below the prepared data, and no path to another place.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if name != Path(name).name or name in ("", "..") or "\\" in name:
+        raise OptionError(
+            f"{name!r} cannot be the name of a dataset that --images describes",
+            remedy="write a name without folders, for example MyData; or leave it out: it is then that of the folder",
+        )
+
+
+def _without_tests(manifest: object) -> object:
+    """Return the content of a manifest without its test images, which no result of a training depends on."""
+    if not isinstance(manifest, Mapping):
+        return manifest
+    return {key: value for key, value in manifest.items() if key not in ("test", "numTest")}
 
 
 def _default_name(found: PlainDataset) -> str:

@@ -6,6 +6,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.planning.architectures import find_architecture
+from decathlete.planning.mirror_pairs import with_swapped_annotations
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.planner import choose_labels
 
@@ -20,5 +21,6 @@ def check_plan_options(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
     find_architecture(options)
     if options.splits is not None:
         find_given_splits(spec, file=options.splits)
-    labels, _ = choose_labels(spec, options)
+    labels, pairs = choose_labels(spec, options)
+    with_swapped_annotations(labels, pairs)  # there may be too many sets of annotated classes
     return labels

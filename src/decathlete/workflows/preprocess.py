@@ -17,7 +17,6 @@ from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
-from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
@@ -35,7 +34,8 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
-from decathlete.preprocessing.store import COARSE_START, PreparedStore, StoreSource
+from decathlete.preprocessing.store import COARSE_START, PreparedStore
+from decathlete.workflows.finished_store import finished_store
 from decathlete.workflows.plan_options_check import check_plan_options
 from decathlete.workflows.workspace import Workspace, folder_name
 
@@ -100,9 +100,9 @@ def preprocess(
     spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats)
     check_plan_options(spec, options)
     with locked_output(folder, wait_for="prepared"):
-        # a cascade's data also depend on its first stage
-        may_reuse = reuse and not overwrite and which != "3d_cascade"
-        store = _finished_store(folder, spec) if may_reuse else None
+        store = finished_store(folder, spec) if reuse and not overwrite else None
+        if store is not None and store.plan.previous_stage is not None:
+            return _prepare_second_stage_again(store, spec, workspace, task, workers, on_plan, progress)
         if store is not None and (training is None or training.max_time_s is None):
             return _reuse(store, on_plan)
         with locked_folder(folder.parent, wait_for="checked the dataset of"):
@@ -137,7 +137,7 @@ def preprocess(
                 spec,
                 fingerprint=fingerprint,
                 splits=splits,
-                previous_stage=_predictions_of_first_stage(plan, workspace, task, splits),
+                previous_stage=_predictions_of_first_stage(plan, workspace, task, splits, spec),
                 workers=workers,
                 overwrite=overwrite,
             ),
@@ -145,6 +145,33 @@ def preprocess(
             folder,
             progress,
         )
+
+
+def _prepare_second_stage_again(
+    store: PreparedStore,
+    spec: DatasetSpec,
+    workspace: Workspace,
+    task: str | Path,
+    workers: Workers,
+    on_plan: Callable[[Plan], None] | None,
+    progress: CaseProgress | None,
+) -> PreparedStore:
+    """Prepare those cases of a cascade again that its first stage has predicted anew; plan and folds are kept."""
+    if on_plan:
+        on_plan(store.plan)
+    return _prepare_grids(
+        partial(
+            prepare_store,
+            spec,
+            fingerprint=store.fingerprint,
+            splits=store.splits,
+            previous_stage=_predictions_of_first_stage(store.plan, workspace, task, store.splits, spec),
+            workers=workers,
+        ),
+        store.plan,
+        store.folder,
+        progress,
+    )
 
 
 def _prepare_grids(
@@ -279,52 +306,20 @@ def _with_share(plan: Plan, options: PlanOptions, *, timed: bool) -> Plan:
 
 
 def _predictions_of_first_stage(
-    plan: Plan, workspace: Workspace, task: str | Path, splits: Splits
+    plan: Plan, workspace: Workspace, task: str | Path, splits: Splits, spec: DatasetSpec
 ) -> Mapping[str, Path] | None:
     """Return the predictions that the second stage of a cascade has as inputs; ``None``: the plan is no such stage."""
     if plan.previous_stage is None:
         return None
     from decathlete.workflows.cascade import find_first_stage  # here: it imports models and trainings
 
-    return find_first_stage(workspace, task, plan, splits).predictions
+    return find_first_stage(workspace, task, plan, splits, [case.id for case in spec.cases]).predictions
 
 
 def _recorded_plan(folder: Path) -> Plan | None:
     with suppress(DecathleteError):  # absent, or damaged: then the folder is rejected
         return Plan.load(folder / "plan.json")
     return None
-
-
-def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
-    try:
-        store = PreparedStore.open(folder)
-        if store.plan.coarse_start is not None:
-            store.open_coarse_start()
-        unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
-    except DecathleteError:
-        return None
-    if not unchanged or not _keeps_folds(store.splits, spec, folder):
-        return None
-    plan = store.plan.with_codes(spec.structure_codes)
-    if plan == store.plan:
-        return store
-    plan.save(folder / "plan.json")  # codes for DICOM objects, which no prepared data depend on
-    return PreparedStore.open(folder)
-
-
-def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
-    """Return whether the recorded folds are kept; a list of folds beside the manifest that is not used is logged."""
-    try:
-        given = find_given_splits(spec)
-    except DecathleteError as problem:
-        log.warning("not used, since %s was prepared with other folds: %s", folder, problem)
-        return True
-    if given is None or given.folds == recorded.folds:
-        return True
-    if given.source == recorded.source:
-        return False  # the list has changed
-    log.warning("%s is not used: %s was prepared with other folds; --overwrite replaces them", given.source, folder)
-    return True
 
 
 def load_or_make_fingerprint(

@@ -68,10 +68,13 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
     notes: list[str] = []
     record = _load(RunRecord, folder / "run.json", "the settings of the run", notes)
     held_out = record is None or bool(record.val)
-    if not held_out:
-        notes.append(
-            "The model was trained on every case. No case is held out, so there are no scores and no pictures."
+    if record is not None and not held_out:
+        why = (
+            "The model was trained on every case. No case"
+            if record.fold == "all"
+            else f"In fold {record.fold}, no case"
         )
+        notes.append(f"{why} is held out, so there are no scores and no pictures.")
     root = dataset_root or (Path(record.dataset_root) if record and record.dataset_root else None)
     return RunData(
         folder=folder,

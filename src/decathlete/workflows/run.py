@@ -14,6 +14,7 @@ from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.workspace import FoldName
 
 NO_SCORES = "trained on every case: none is held out, so there are no scores"
+NOTHING_HELD_OUT = "the fold holds out no case, so there are no scores"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class RunResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` with ``fold="all"``, which has no held-out cases.
+        scores: scores of the held-out cases; ``None`` with ``fold="all"``, or if the fold holds out no case.
         report: path of the HTML report.
         predictions: folder of the predicted test images, if the dataset has any.
         failed_tests: the error that lists test images which could not be predicted; the other results are complete.
@@ -36,7 +37,9 @@ class RunResult:
 
     def headline_line(self) -> str:
         """Return the scores in one line, or why there are none."""
-        return NO_SCORES if self.scores is None else self.scores.headline_line()
+        if self.scores is not None:
+            return self.scores.headline_line()
+        return NO_SCORES if self.folder.name == "fold_all" else NOTHING_HELD_OUT
 
 
 @accepts_fields_of(FoldPipeline)

@@ -12,23 +12,37 @@ from typing import Unpack
 from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError, OptionError
-from decathlete.evaluation.metrics import make_metrics
+from decathlete.errors import (
+    CasesFailedError,
+    DecathleteError,
+    FoldsFailedError,
+    InterruptedRunError,
+)
 from decathlete.evaluation.scores import Scores
 from decathlete.planning.configurations import dims_of
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
-from decathlete.workflows.choose_configurations import ConfigurationChooser, check_and_split
+from decathlete.workflows.checked_dataset import CheckedDataset, check_and_split
+from decathlete.workflows.choose_configurations import ConfigurationChooser
 from decathlete.workflows.cross_validate import describe_failure, write_summary
+from decathlete.workflows.earlier_runs import check_runs
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import FoldOutcome, attempt_fold, run_folds
-from decathlete.workflows.folds import FoldSelection, format_folds
+from decathlete.workflows.folds import FoldSelection, require_held_out_cases
 from decathlete.workflows.job_limits import JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.selection.result import SelectResult
-from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
+from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, PREDICTIONS, check_metrics, select
 from decathlete.workflows.total_time import OtherWork, TotalTime
-from decathlete.workflows.training_jobs import AUTO, Job, JobState, divide_time, list_jobs, parse_configurations
+from decathlete.workflows.training_jobs import (
+    AUTO,
+    Job,
+    JobState,
+    describe_jobs,
+    divide_time,
+    list_jobs,
+    parse_configurations,
+)
 
 SAME_REASON = "not run, for the same reason"
 
@@ -86,7 +100,7 @@ def run_configurations(
     """
     named = parse_configurations(configurations)  # a wrong name is an error before any work
     pipeline = FoldPipeline(task=task, **options)
-    _check_metrics(pipeline)
+    check_metrics(pipeline.metrics)
     study = _Study(
         pipeline,
         config_2d=config_2d or pipeline.config,
@@ -95,14 +109,10 @@ def run_configurations(
         max_members=max_members,
         named=named,
     )
-    study.check(chosen := study.chooser.choose(configurations))
-    trained = study.train(study.plan_jobs(chosen), may_leave_out=not named)
+    study.check(chosen := study.chooser.choose(named))
+    study.check_runs(jobs := study.plan_jobs(chosen))
+    trained = study.train(jobs, may_leave_out=not named)
     return study.select(trained)
-
-
-def _check_metrics(pipeline: FoldPipeline) -> None:
-    if "dice" not in [metric.name for metric in make_metrics(pipeline.metrics)]:
-        raise OptionError("configurations are compared by their Dice", remedy="add dice to --metrics")
 
 
 class _Study:
@@ -123,17 +133,24 @@ class _Study:
         self.configs = {2: config_2d, 3: pipeline.config}
         self.total_time_s = total_time_s
         self.max_members = max_members
+        self.dataset: CheckedDataset | None = None
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
-        for name in named or ("2d",):  # "auto" always offers slices
+        self.check(named or ("2d",))
+        for name in named:
             self._pipeline(name).check_manifest(folds.named)
-        dataset = check_and_split(pipeline)
+        if not named:  # "auto" always offers slices, but not if the pretrained model has no network for them
+            slices = self._pipeline("2d")
+            config = slices.config.revised(pretrained=None, freeze_stages=0)
+            replace(slices, config=config).check_manifest(folds.named)
+        self.dataset = dataset = check_and_split(pipeline, named)
         self.n_folds = dataset.n_folds
+        require_held_out_cases(dataset.splits, numbers := folds.resolve(self.n_folds))
         self.chooser = ConfigurationChooser(
             pipeline=pipeline,
             dataset=dataset,
-            folds=folds.resolve(self.n_folds),
+            folds=numbers,
             config_of=self.configs.__getitem__,
             total_time_s=total_time_s,
             max_members=max_members,
@@ -145,11 +162,16 @@ class _Study:
         for name in configurations:
             self._pipeline(name).check()
 
+    def check_runs(self, configs: Mapping[Job, TrainConfig]) -> None:
+        """Check that runs of earlier commands can be resumed or kept."""
+        if not self.pipeline.overwrite and self.dataset is not None:
+            check_runs({job: self._folder(job) for job in configs}, configs, self.dataset, where=self._results)
+
     def plan_jobs(self, configurations: Sequence[Configuration]) -> dict[Job, TrainConfig]:
         """Return every training with its settings, in the order in which they run."""
         jobs = list_jobs(configurations, self.chooser.folds, n_folds=self.n_folds)
         configs = {job: self.configs[dims_of(job.configuration)] for job in jobs}
-        text = f"{len(jobs)} trainings: {_list(jobs)}"
+        text = f"{len(jobs)} trainings: {describe_jobs(jobs)}"
         if self.total_time_s is None:
             self.pipeline.reporter.step(text)
             return configs
@@ -183,7 +205,7 @@ class _Study:
         self.pipeline.reporter.jobs(progress.states)
         names = tuple(dict.fromkeys(job.configuration for job in configs))
         limits = JobLimits(
-            self._total_time(names),
+            self._total_time(),
             planned_s={job: config.max_time_s for job, config in configs.items()},
             kept=self._started(list(configs)),
             may_leave_out=may_leave_out,
@@ -202,7 +224,7 @@ class _Study:
             raise FoldsFailedError(failures, n_done=n_done)
         return tuple(dict.fromkeys(state.job.configuration for state in progress.states))
 
-    def _total_time(self, names: Sequence[Configuration]) -> TotalTime | None:
+    def _total_time(self) -> TotalTime | None:
         """Return what keeps the total time; ``None`` without one, and for an executor, which runs folds at once."""
         pipeline = self.pipeline
         if self.total_time_s is None or not isinstance(pipeline.workers, int):
@@ -210,7 +232,7 @@ class _Study:
         return TotalTime(
             self.total_time_s,
             self.other,
-            pipeline.workspace.results_folder(pipeline.task, names[0]).parent,
+            self._results,
             forget=pipeline.overwrite,
             clock=self._clock,
             began_s=self._began_s,
@@ -236,7 +258,7 @@ class _Study:
                     else:
                         failures[job] = describe_failure(job.fold, outcome)
                         progress.fail(job)
-                if finished:
+                if any(result.scores is not None for result in finished.values()):
                     by_fold = {job.fold: message for job, message in failures.items()}
                     write_summary(pipeline, store, finished, failed=by_fold)
         except InterruptedRunError:
@@ -260,15 +282,32 @@ class _Study:
             options=pipeline.predict_options,
             max_members=self.max_members,
             group_by=pipeline.plan_options.group_by,
+            metrics=pipeline.metrics,
             workers=pipeline.workers,
             overwrite=True,  # it follows from the folds, as the scores of a cross-validation do
+            keep_same=True,
             reporter=pipeline.reporter,
         )
-        predictions, failed = pipeline.predict_tests([selected.folder], selected.folder / "predictions")
+        # the predictions follow from the selection, which may have changed
+        predictions, failed = pipeline.predict_tests([selected.folder], selected.folder / PREDICTIONS, overwrite=True)
         return ConfigurationsResult(selection=selected, predictions=predictions, failed_tests=failed)
 
     def _pipeline(self, name: Configuration) -> FoldPipeline:
-        return replace(self.pipeline, configuration=name, dims=dims_of(name), config=self.configs[dims_of(name)])
+        options = self.pipeline.plan_options
+        if self.dataset is not None:  # it was checked
+            options = self.dataset.folds.options(name, options)
+        return replace(
+            self.pipeline,
+            configuration=name,
+            dims=dims_of(name),
+            config=self.configs[dims_of(name)],
+            plan_options=options,
+        )
+
+    @property
+    def _results(self) -> Path:
+        """Folder with the results of all configurations."""
+        return self.pipeline.workspace.results_folder(self.pipeline.task, 3).parent
 
     def _folder(self, job: Job) -> Path:
         return self.pipeline.workspace.run_folder(self.pipeline.task, job.configuration, job.fold)
@@ -284,13 +323,6 @@ class _Study:
         except DecathleteError:
             return state
         return replace(state, status="finished", share=1.0, dice=scores.headline.dice)
-
-
-def _list(jobs: Sequence[Job]) -> str:
-    by_name: dict[str, list[int]] = {}
-    for job in jobs:
-        by_name.setdefault(job.configuration, []).append(job.fold)
-    return "; ".join(f"{name} folds {format_folds(folds)}" for name, folds in by_name.items())
 
 
 def _describe_times(times: Mapping[Job, float], total_s: float) -> str:

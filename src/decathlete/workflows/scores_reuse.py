@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.core.choices import Grid
@@ -28,22 +29,43 @@ def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels
         if prediction[later] is None:
             del prediction[later]  # as older releases recorded it
     models = tuple(model.pop("digest") for model in prediction["models"])
-    try:
+    return ScoresOrigin(
+        models=models, prediction=prediction, truths=digest_of_truths(cases, labels), images=digest_of_images(cases)
+    )
+
+
+def digest_of_truths(cases: Sequence[Case], labels: LabelSet) -> str:
+    """Return the digest of the label maps of cases, and of the classes and regions that are scored in them.
+
+    Raises:
+        DatasetError: a file cannot be read.
+    """
+    with _translate_read_error():
         truths = {case.id: image_digest(case.label) for case in cases if case.label is not None}
-        images = {case.id: inputs_digest(case.images) for case in cases}
+    structures = [case.structures.names for case in cases if case.structures is not None]
+    return value_digest([labels.model_dump(mode="json"), truths, *structures])
+
+
+def digest_of_images(cases: Sequence[Case]) -> str:
+    """Return the digest of the images of cases.
+
+    Raises:
+        DatasetError: a file cannot be read.
+    """
+    with _translate_read_error():
+        return value_digest({case.id: inputs_digest(case.images) for case in cases})
+
+
+@contextmanager
+def _translate_read_error() -> Iterator[None]:
+    try:
+        yield
     except OSError as problem:
         raise DatasetError(
             f"cannot be read ({problem.strerror})",
             where=problem.filename,
             remedy="restore this file; scores need every held-out case",
         ) from None
-    structures = [case.structures.names for case in cases if case.structures is not None]
-    return ScoresOrigin(
-        models=models,
-        prediction=prediction,
-        truths=value_digest([labels.model_dump(mode="json"), truths, *structures]),
-        images=value_digest(images),
-    )
 
 
 def load_reusable_scores(

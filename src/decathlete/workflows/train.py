@@ -90,7 +90,7 @@ def train(
         _log_changed_plan(plan, store.plan)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:
-            previous_stage = find_first_stage(workspace, task, plan, store.splits).models_for(fold)
+            previous_stage = find_first_stage(workspace, task, plan, store.splits, store.case_ids).models_for(fold)
         return train_on_store(
             store,
             fold,

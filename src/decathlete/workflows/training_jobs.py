@@ -11,6 +11,7 @@ from decathlete.core.durations import format_duration
 from decathlete.errors import OptionError
 from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer
 from decathlete.planning.plan import Plan
+from decathlete.workflows.folds import format_folds
 
 AUTO = "auto"
 FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
@@ -106,6 +107,18 @@ def list_jobs(configurations: Sequence[Configuration], folds: Sequence[int], *, 
     ]
 
 
+def describe_jobs(jobs: Sequence[Job]) -> str:
+    """Return the folds of each configuration.
+
+    >>> describe_jobs(list_jobs(["2d", "3d"], [0, 1, 3], n_folds=5))
+    '2d folds 0-1,3; 3d folds 0-1,3'
+    """
+    by_name: dict[str, list[int]] = {}
+    for job in jobs:
+        by_name.setdefault(job.configuration, []).append(job.fold)
+    return "; ".join(f"{name} folds {format_folds(folds)}" for name, folds in by_name.items())
+
+
 def leave_out_short_trainings(
     offers: Sequence[ConfigurationOffer],
     *,
@@ -141,8 +154,23 @@ def leave_out_short_trainings(
             break
         left_out |= {name: reason} | dict.fromkeys(second_stages, f"its first stage is left out: {reason}")
         kept = {other: plan for other, plan in kept.items() if other not in left_out}
+    return leave_out(offers, left_out)
+
+
+def leave_out(
+    offers: Sequence[ConfigurationOffer], reasons: Mapping[Configuration, str]
+) -> tuple[ConfigurationOffer, ...]:
+    """Return the offers without some configurations, and without second stages whose first stage is left out.
+
+    Args:
+        reasons: configuration -> why it is left out.
+    """
+    reasons = dict(reasons)
+    for second, first in FIRST_STAGE.items():
+        if first in reasons:
+            reasons.setdefault(second, f"its first stage is left out: {reasons[first]}")
     return tuple(
-        replace(offer, offered=False, reason=left_out[offer.name]) if offer.name in left_out else offer
+        replace(offer, offered=False, reason=reasons[offer.name]) if offer.offered and offer.name in reasons else offer
         for offer in offers
     )
 

@@ -94,7 +94,7 @@ OPTIONS = {
     "overlap overwrite precision save-probabilities segmentation-type series set spacing tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
-    "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
+    "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory metrics output "
     "overlap overwrite precision set tta workers",
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-codes dicom-host "

@@ -14,14 +14,17 @@ from decathlete import check, convert, read_dataset
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
-from decathlete.dataset.annotated import annotated_of, read_annotated
+from decathlete.dataset.annotated import annotated_of, read_annotated, with_annotated
+from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailedError, DatasetError, ManifestError, OptionError
 from decathlete.evaluation.case import mean_dice, score_case
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.io.images import read_label, write_image, write_label
 from decathlete.planning.fingerprint import make_fingerprint
+from decathlete.planning.options import PlanOptions
 from decathlete.workflows.merge import merge_datasets
+from decathlete.workflows.plan_options_check import check_plan_options
 
 GRID = Geometry.plain((6, 7, 8))
 
@@ -102,6 +105,24 @@ def test_tables_of_spreadsheets_are_read_and_named_in_errors(tmp_path: Path) -> 
     with pytest.raises(ManifestError, match="not declared: spleen") as caught:
         check(root, workers=1, annotated=tmp_path / "list.csv")
     assert caught.value.where == tmp_path / "list.csv", "not the manifest"
+
+
+def test_more_sets_than_label_maps_can_tell_apart_are_an_error(tmp_path: Path) -> None:
+    """Of 254 indices, 250 are those of classes."""
+    names = [f"{side} {organ}" for organ in ("kidney", "lung") for side in ("left", "right")]
+    labels = LabelSet.from_names([*names, *(f"c{number}" for number in range(245))])
+    cases = tuple(Case(id=f"P{number}", images=(), label=None) for number in range(5))
+    spec = DatasetSpec(name="Many", root=tmp_path, layout="nnunet", channels=("CT",), labels=labels, cases=cases)
+    classes = [c.name for c in labels.foreground]
+    annotated = {case.id: (names[0], classes[-1 - number]) for number, case in enumerate(cases)}
+    with pytest.raises(ManifestError, match="5 different sets of annotated classes; with 250 classes at most 4 are"):
+        with_annotated(spec, annotated, where=tmp_path)
+    three = with_annotated(spec, {case.id: annotated[case.id] for case in cases[:3]}, where=tmp_path)
+    with pytest.raises(
+        OptionError, match=r"there are 3 different sets .*, with those of mirrored patches 6; .* at most 4"
+    ):
+        check_plan_options(three, PlanOptions())
+    check_plan_options(three, PlanOptions(mirror_pairs="none"))
 
 
 def test_the_background_of_a_partial_case_has_an_index_of_its_own() -> None:

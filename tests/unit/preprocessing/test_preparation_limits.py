@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from decathlete.core import machine, sizes
+from decathlete.core.estimates import prepare_bytes, stored_bytes
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.splits import make_splits
@@ -18,7 +19,7 @@ from decathlete.preprocessing import requirements
 from decathlete.preprocessing.requirements import limit_preparation, prepared_sizes
 from decathlete.preprocessing.run import preprocess
 from decathlete.synthetic.phantoms import make_phantoms
-from factories import make_test_plan
+from factories import make_test_network, make_test_plan
 
 FINGERPRINT = Fingerprint(dataset_digest="x", cases=(), intensity=())
 
@@ -95,3 +96,17 @@ def test_a_fingerprint_says_the_sizes_without_its_files(spec: DatasetSpec) -> No
     found = prepared_sizes(spec, plan, FINGERPRINT.model_copy(update={"cases": (case,)}))
     assert found[first].n_voxels == 4000
     assert found[spec.cases[1].id].n_voxels == 10 * 12 * 14
+
+
+def test_masks_of_a_previous_stage_need_memory_and_space(spec: DatasetSpec) -> None:
+    first = spec.cases[0].id
+    case = CaseFingerprint(
+        case_id=first, shape=(20, 10, 10), spacing=(1, 1, 1), crop_ratio=1, class_voxels=(1, 1), channel_means=(0,)
+    )
+    fingerprint = FINGERPRINT.model_copy(update={"cases": (case,)})
+    cascade = make_test_plan(previous_stage="3d_lowres", network=make_test_network(in_channels=3))
+    alone, second = (prepared_sizes(spec, plan, fingerprint) for plan in (make_test_plan(), cascade))
+    for case_id in (first, spec.cases[1].id):  # by its fingerprint, by its header
+        one, two = alone[case_id], second[case_id]
+        assert stored_bytes([two], share=1) - stored_bytes([one], share=1) == 2 * 4 * one.n_prepared
+        assert prepare_bytes(two) - prepare_bytes(one) >= 2 * 4 * one.n_prepared

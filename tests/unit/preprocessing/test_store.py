@@ -9,7 +9,7 @@ import pytest
 from decathlete.core.geometry import Box
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import make_splits
-from decathlete.errors import CasesFailedError, OutputError, StoreError
+from decathlete.errors import CasesFailedError, ModelError, OutputError, StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
@@ -37,6 +37,14 @@ def _run(spec, folder, plan=None, **options):
 
 def _times(folder):
     return {p.name: (p / "image.b2nd").stat().st_mtime_ns for p in (folder / "cases").iterdir()}
+
+
+def test_a_case_without_the_prediction_of_the_previous_stage_is_not_prepared(spec, tmp_path):
+    plan = make_test_plan(previous_stage="3d_lowres", network=make_test_network(in_channels=3))
+    predictions = {case.id: case.label for case in spec.cases[1:]}
+    with pytest.raises(ModelError, match=f"has not predicted 1 case: {spec.cases[0].id}"):
+        _run(spec, tmp_path / "p", plan, previous_stage=predictions)
+    assert not (tmp_path / "p").exists()
 
 
 @pytest.mark.parametrize("dims", [2, 3])

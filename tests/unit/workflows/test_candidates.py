@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from decathlete.core.labels import LabelSet
+from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import ModelError
 from decathlete.models.record import PostprocessingStep
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.selection.candidates import make_candidates
 from decathlete.workflows.selection.configurations import TrainedConfiguration, TrainedFold, common_folds
+from decathlete.workflows.selection.inputs import load_inputs
 
 LARGEST = (PostprocessingStep(name="keep_largest_component", settings={"together": True}),)
 
 
 def configuration(name: str, *steps: tuple[PostprocessingStep, ...]) -> TrainedConfiguration:
     """One fold for each of ``steps``."""
-    record = RunRecord.model_construct(val=(), dataset_digest="")
+    record = RunRecord.model_construct(val=(), dataset_digest="", fold=0)
     folds = {
         fold: TrainedFold(
             folder=Path(name) / f"fold_{fold}",
@@ -38,6 +41,26 @@ def test_configurations_with_other_steps_make_no_pair(caplog):
     names = [candidate.name for candidate in make_candidates(chosen, [0], max_members=5)]
     assert names == ["2d", "3d", "3d_lowres", "3d+3d_lowres"]
     assert "2d and 3d are no pair: their post-processing differs" in caplog.text
+
+
+@pytest.mark.parametrize(("n_folds", "n_patients"), [(2, 4), (5, 8)])
+def test_patients_are_those_of_the_split_however_many_folds_are_compared(tmp_path, n_folds, n_patients):
+    """Four patients by the names of the cases are not plausible for five folds, and were not kept together there."""
+    ids = [f"p{number // 2}_visit{number % 2}" for number in range(8)]
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (tmp_path / folder).mkdir()
+        for case_id in ids:
+            (tmp_path / folder / f"{case_id}{ending}").touch()
+    labels = {"background": 0, "organ": 1}
+    manifest = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 8, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest))
+    Splits(seed=1, grouped=False, folds=(Fold(train=(), val=()),) * n_folds).save(tmp_path / "splits.json")
+    trained = configuration("3d", LARGEST, LARGEST)
+    for fold in trained.folds.values():
+        update = {"val": tuple(ids[:2]), "dataset_root": str(tmp_path), "prepared": str(tmp_path)}
+        object.__setattr__(fold, "record", fold.record.model_copy(update=update))
+    inputs = load_inputs([trained], [0, 1], dataset_root=None, group_by=None)
+    assert len(set(inputs.patients.values())) == n_patients
 
 
 def test_folds_of_one_configuration_have_the_same_steps():

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 import decathlete
 from decathlete import PlanOptions, Workspace
 from decathlete.dataset.splits import Fold, Splits
-from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, PlanError
+from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, OutputError, PlanError
 from decathlete.training.config import TrainConfig
 
 MANIFEST = {
@@ -83,6 +83,17 @@ def test_what_does_not_fit_is_rejected_before_any_work(
     assert not (root.parent / "prepared").exists()
 
 
+@pytest.mark.parametrize("names", ["auto", "2d,3d"])
+def test_options_of_several_configurations_are_checked_before_the_images(root: Path, names: str) -> None:
+    options = options_of(root, pretrained=str(root.parent / "none"))
+    with pytest.raises(ModelError, match="none"):
+        run_configurations(root, configurations=names, **options)
+    inside = Workspace(prepared=root.parent / "prepared", results=root / "results")
+    with pytest.raises(OutputError, match="raw dataset"):
+        run_configurations(root, configurations=names, **(options_of(root) | {"workspace": inside}))
+    assert not (root.parent / "prepared").exists()
+
+
 def test_losses_that_leave_out_what_was_not_annotated_are_accepted(root: Path) -> None:
     """The next error is that of the check of the images, which are empty."""
     loss = {"name": "combined", "terms": [{"loss": "tversky"}, {"loss": "topk"}]}
@@ -130,6 +141,18 @@ def test_a_cascade_without_a_first_stage(root: Path) -> None:
     with pytest.raises(ModelError, match="none was trained") as raised:
         run(root, configuration="3d_cascade", **options_of(root))
     assert raised.value.code == "E-MODEL-STAGE"
+
+
+def test_a_cascade_of_cases_that_no_fold_holds_out(root: Path) -> None:
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["case_0", "case_1"], "val": ["case_2"]}]))
+    for command, options in (
+        (run, {"configuration": "3d_cascade"}),
+        (run_configurations, {"configurations": "3d_cascade"}),
+    ):
+        with pytest.raises(ModelError, match="no fold holds out 3 cases: case_0, case_1, case_3") as raised:
+            command(root, **options, **options_of(root))
+        assert raised.value.code == "E-MODEL-STAGE"
+    assert not (root.parent / "prepared").exists()
 
 
 def test_volumes_of_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.plain_folders import PlainDataset
-from decathlete.errors import DatasetError, OutputError
+from decathlete.errors import DatasetError, OptionError, OutputError
 from decathlete.io.images import write_image, write_label
 from decathlete.workflows.check import check
 from decathlete.workflows.plain_dataset import describe_folders
@@ -119,6 +121,33 @@ def test_another_description_is_not_replaced_unasked(tmp_path: Path) -> None:
         describe(tmp_path / "Cells", names)
     describe(tmp_path / "Cells", names, overwrite=True)
     assert len(read_dataset(folder).cases) == 2
+
+
+@pytest.mark.parametrize("damage", [None, b"{"])
+def test_further_test_images_change_nothing_but_the_list(tmp_path: Path, damage: bytes | None) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    tests = tmp_path / "Cells" / "new"
+    tests.mkdir()
+    with_tests = replace(names, test_images=tests)
+    before = read_dataset(describe(tmp_path / "Cells", names)[0])
+    for number in range(2):
+        shutil.copy(tmp_path / "Cells" / "images" / "P1-IM-1.png", tests / f"T{number}.png")
+        folder, _ = describe(tmp_path / "Cells", with_tests)
+        after = read_dataset(folder)
+        assert (len(after.test_cases), after.digest()) == (number + 1, before.digest()), "nothing is trained again"
+    if damage is not None:
+        (folder / "dataset.json").write_bytes(damage)
+        describe(tmp_path / "Cells", with_tests, overwrite=True)
+        assert read_dataset(folder).digest() == before.digest()
+
+
+@pytest.mark.parametrize("name", ["Cells/..", "../Cells", "..", ".", "a/b", "a\\b", "", "ABSOLUTE"])
+def test_a_path_is_no_name_of_a_dataset(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "Cells"
+    names = make_pictures(root, colours=False)
+    with pytest.raises(OptionError, match="cannot be the name of a dataset"):
+        describe(root, names, name=str(root) if name == "ABSOLUTE" else name)
+    assert not (root / "dataset.json").exists()
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:

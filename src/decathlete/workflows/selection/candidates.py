@@ -37,6 +37,7 @@ class PredictionSetup:
 
     Attributes:
         dataset_root: folder of the raw dataset, if it has moved since training.
+        metrics: metrics of the selected model, and of runs without scores.
         workers: number of cases that are scored in parallel, or an executor.
         overwrite_runs: replace predictions and scores of runs that were made with other options.
         progress: called after each predicted case.
@@ -44,6 +45,7 @@ class PredictionSetup:
 
     options: PredictOptions
     dataset_root: Path | None
+    metrics: Sequence[MetricChoice] | None
     workers: Workers
     overwrite_runs: bool
     progress: CaseProgress | None
@@ -160,7 +162,7 @@ def score_configuration(
             dataset_root=setup.dataset_root,
             options=setup.options,
             workers=setup.workers,
-            metrics=_existing_metrics(run),
+            metrics=_existing_metrics(run) or setup.metrics,
             overwrite=setup.overwrite_runs,
             progress=setup.progress,
         )
@@ -233,9 +235,9 @@ def _dice_only(case: CaseScores) -> CaseScores:
 
 
 def _existing_metrics(run: Path) -> list[MetricChoice] | None:
-    """Return the metrics of the scores in a run, so that these are reused; ``None``: the default ones.
+    """Return the metrics of the scores in a run, so that these are reused; ``None``: there are no such scores.
 
-    Without the Dice among them, the default ones are needed: ``validate`` then asks for ``--overwrite``.
+    Without the Dice among them, others are needed: ``validate`` then asks for ``--overwrite``.
     """
     try:
         metrics = Scores.load(run / "scores.json").metrics

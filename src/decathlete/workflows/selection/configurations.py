@@ -178,6 +178,8 @@ def _read(name: str, folder: Path) -> TrainedConfiguration:
         record = RunRecord.load(run / "run.json", error=ModelError)
         if record.finished is None:
             log.warning("%s is not finished and is left out", run)
+        elif not record.val:
+            log.warning("%s holds out no case and is left out", run)
         elif record.fold != "all":
             bundle = ModelBundle.load(run)
             folds[record.fold] = TrainedFold(

@@ -1,4 +1,4 @@
-"""Write the held-out predictions of a selected model: those of its candidate, post-processed."""
+"""The predictions beside a selected model: those of its held-out cases, and none of an earlier model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from decathlete.core.files import remove
 from decathlete.core.locks import locked_folder
 from decathlete.dataset.spec import Case
-from decathlete.errors import ModelError
+from decathlete.errors import DecathleteError, ModelError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.files import Job, make_jobs, read_finished, write_outputs
@@ -16,6 +17,7 @@ from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml, voxel_counts
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
+from decathlete.io.format_lookup import files_of
 from decathlete.io.format_settings import changed_settings
 from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle
@@ -48,6 +50,20 @@ def write_held_out_files(
             jobs = make_jobs({case.id: case.images for case in held_out}, folder, save_probabilities=False)
             for case in held_out:
                 _write(bundle, case, jobs[case.id], predictions[case.id], settings)
+
+
+def remove_predictions_of_others(folder: Path, bundle: ModelBundle) -> None:
+    """Remove the predictions in ``folder`` that another model made: they would be mistaken for those of this model."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = PredictionRecord.load(path)
+        except DecathleteError:  # not the record of a prediction
+            continue
+        if {model.digest for model in record.settings.models} != {bundle.digest}:
+            written = [folder / Path(name).name for name in (record.label, record.probabilities) if name is not None]
+            for file in (file for output in written if output.is_file() for file in files_of(output)):
+                remove(file)
+            remove(path)
 
 
 def _write(bundle: ModelBundle, case: Case, job: Job, path: Path, settings: RecordedSettings) -> None:

@@ -38,14 +38,14 @@ class SelectResult:
 
 
 def load_existing(folder: Path, key: str, *, overwrite: bool) -> SelectResult | None:
-    """Return the finished selection of the same models and options in ``folder``.
+    """Return the finished selection of the same models, options and cases in ``folder``.
 
     Raises:
         OutputError: it contains another selection, and ``overwrite`` is not set.
     """
     if not (folder / SELECTION).exists():
         return None
-    difference = "a selection of other models or options"
+    difference = "a selection of other models, options or cases"
     try:
         selection = Selection.load(folder / SELECTION)
     except DecathleteError as problem:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from decathlete.core.files import value_digest
 from decathlete.core.locks import locked_folder
 from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers
-from decathlete.dataset.groups import groups_in_force
-from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import OptionError
+from decathlete.evaluation.metric_info import MetricInfo
+from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.inference.options import PredictOptions
-from decathlete.io.format_settings import format_settings
 from decathlete.models.bundle import ModelBundle, check_place
 from decathlete.models.combine import combine_bundles
 from decathlete.workflows.progress import ProgressReporter
@@ -22,14 +20,14 @@ from decathlete.workflows.selection.candidates import (
     Candidate,
     HeldOutResult,
     PredictionSetup,
-    load_cases,
     make_candidates,
     score_configuration,
     score_pair,
 )
 from decathlete.workflows.selection.compare import CANDIDATES, find_best, make_records
-from decathlete.workflows.selection.configurations import TrainedConfiguration, common_folds, find_configurations
-from decathlete.workflows.selection.held_out_files import write_held_out_files
+from decathlete.workflows.selection.configurations import common_folds, find_configurations
+from decathlete.workflows.selection.held_out_files import remove_predictions_of_others, write_held_out_files
+from decathlete.workflows.selection.inputs import SelectionInputs, load_inputs
 from decathlete.workflows.selection.postprocessing import decide_postprocessing
 from decathlete.workflows.selection.record import SELECTION, PostprocessingDecision, Selection
 from decathlete.workflows.selection.result import SelectResult, load_existing, make_result
@@ -40,6 +38,8 @@ from decathlete.workflows.validate import validate
 
 SELECTED = "selected"
 """Name of the default output folder, beside the configurations."""
+PREDICTIONS = "predictions"
+"""Subfolder with the test images that ``run`` has predicted by the selected model."""
 DEFAULT_MAX_MEMBERS = 10
 """A pair of configurations with five folds each."""
 
@@ -52,8 +52,10 @@ def select(
     options: PredictOptions = PredictOptions(),
     max_members: int = DEFAULT_MAX_MEMBERS,
     group_by: str | None = None,
+    metrics: Sequence[MetricChoice] | None = None,
     workers: Workers = 2,
     overwrite: bool = False,
+    keep_same: bool = False,
     reporter: ProgressReporter = ProgressReporter(),
 ) -> SelectResult:
     """Select the configuration or pair with the highest mean Dice of the held-out cases, on their original grids.
@@ -69,16 +71,20 @@ def select(
         max_members: greatest number of networks of the model; each adds its time to a prediction.
         group_by: regular expression that finds the patient in a case's name, see :class:`~decathlete.PlanOptions`;
             ``None``: by the manifest or the names. Intervals count patients, not cases.
+        metrics: metrics of the selected model, and of runs without scores; see :func:`decathlete.validate`. The Dice
+            must be among them.
         workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).
-        overwrite: replace another selection in ``output``, and scores of the runs that were made with other options.
+        overwrite: replace the selection in ``output``, and scores of the runs that were made with other options.
+        keep_same: with ``overwrite``, keep a finished selection of the same models, data and options.
         reporter: receives the progress.
 
     Raises:
         ModelError: there are no finished folds, or the configurations were trained on different data or folds.
-        OptionError: no candidate has so few networks.
+        OptionError: no candidate has so few networks, or the Dice is not among the metrics.
         DatasetError: the raw dataset is missing, or no held-out case has any foreground.
         OutputError: ``output`` contains another selection, or cannot be written.
     """
+    check_metrics(metrics)
     folders = [Path(results)] if isinstance(results, (str, Path)) else [Path(folder) for folder in results]
     configurations = find_configurations(folders)
     folds = common_folds(configurations)
@@ -88,34 +94,34 @@ def select(
             f"no configuration has a model of at most {max_members} networks", remedy="use a larger --max-members"
         )
     folder = check_output_folder(output or configurations[0].folder.parent / SELECTED)
-    key = _key(configurations, folds, options, max_members, group_by)
+    inputs = load_inputs(configurations, folds, dataset_root=dataset_root, group_by=group_by)
+    described = [MetricInfo.of(metric).model_dump(mode="json") for metric in make_metrics(metrics)]
+    key = inputs.key(options.model_dump(mode="json"), max_members, described)
     with locked_folder(folder):
-        existing = load_existing(folder, key, overwrite=overwrite)
+        may_keep = keep_same or not overwrite
+        existing = load_existing(folder, key, overwrite=overwrite) if may_keep else None
         if existing is not None:
             return existing
         check_place(folder / MODEL, overwrite=True)
         setup = PredictionSetup(
             options=options,
             dataset_root=dataset_root,
+            metrics=metrics,
             workers=workers,
             overwrite_runs=overwrite,
             progress=reporter.cases("predict"),
         )
-        return _SelectionSteps(folder, configurations, folds, candidates, setup, reporter).run(
-            key, max_members, group_by
-        )
+        return _SelectionSteps(folder, inputs, candidates, setup, reporter).run(key, max_members)
 
 
-def _key(
-    configurations: Sequence[TrainedConfiguration],
-    folds: Sequence[int],
-    options: PredictOptions,
-    max_members: int,
-    group_by: str | None,
-) -> str:
-    """Return a digest of everything that a selection depends on."""
-    models = {c.name: [c.folds[fold].digest for fold in folds] for c in configurations}
-    return value_digest([models, list(folds), options.model_dump(mode="json"), max_members, group_by])
+def check_metrics(metrics: Sequence[MetricChoice] | None) -> None:
+    """Check that the Dice is among the metrics, by which configurations are compared.
+
+    Raises:
+        OptionError: it is not, or a metric is unknown.
+    """
+    if "dice" not in [metric.name for metric in make_metrics(metrics)]:
+        raise OptionError("configurations are compared by their Dice", remedy="add dice to --metrics")
 
 
 class _SelectionSteps:
@@ -124,32 +130,20 @@ class _SelectionSteps:
     def __init__(
         self,
         folder: Path,
-        configurations: Sequence[TrainedConfiguration],
-        folds: Sequence[int],
+        inputs: SelectionInputs,
         candidates: Sequence[Candidate],
         setup: PredictionSetup,
         reporter: ProgressReporter,
     ) -> None:
         self.folder = folder
-        self.configurations = configurations
-        self.folds = folds
+        self.inputs = inputs
         self.candidates = candidates
         self.setup = setup
         self.reporter = reporter
 
-    def run(self, key: str, max_members: int, group_by: str | None) -> SelectResult:
+    def run(self, key: str, max_members: int) -> SelectResult:
         """Score, choose, decide on post-processing, and write everything."""
-        first = self.configurations[0].folds[self.folds[0]].record
-        root = self.setup.dataset_root or Path(first.dataset_root or "")
-        cases = load_cases(self.configurations[0], self.folds, self.setup.dataset_root)
-        spec = read_dataset(
-            root,
-            group_by=group_by,
-            spacing=first.spacing,
-            formats=format_settings(first.image_formats),
-            annotated=first.annotated or None,
-        )
-        patients = groups_in_force(spec, len(self.folds))
+        first, cases, patients = self.inputs.record, self.inputs.cases, self.inputs.patients
         results = self._score(cases)
         best = find_best(self.candidates, results, folder=self.folder)
         result = results[best.name]
@@ -158,12 +152,12 @@ class _SelectionSteps:
         selection = Selection(
             key=key,
             dataset=first.dataset,
-            dataset_root=str(root.resolve()),
+            dataset_root=str(self.inputs.root.resolve()),
             spacing=first.spacing,
             image_formats=first.image_formats,
             unit=result.scores.unit,
             annotated=first.annotated,
-            folds=tuple(self.folds),
+            folds=tuple(self.inputs.folds),
             held_out={fold: tuple(case.id for case in held_out) for fold, held_out in cases.items()},
             max_members=max_members,
             selected=best.name,
@@ -212,7 +206,7 @@ class _SelectionSteps:
         for structure in (structure for case in result.scores.cases for structure in case.classes):
             if (truth_ml := ml_of_size * result.scores.sizes(structure)[0]) > 0:
                 volumes[structure.name] = min(truth_ml, volumes.get(structure.name, truth_ml))
-        labels = self.configurations[0].labels
+        labels = self.inputs.configurations[0].labels
         return decide_postprocessing(
             held_out,
             labels,
@@ -233,6 +227,8 @@ class _SelectionSteps:
             provenance={"selection": selection.provenance()},
             overwrite=True,
         )
+        for name in (VALIDATION, PREDICTIONS):
+            remove_predictions_of_others(self.folder / name, bundle)
         kept = load_fold_cases(selection, self.setup.dataset_root)
         write_held_out_files(bundle, kept, result.predictions, self.folder / VALIDATION, options=self.setup.options)
         selection.save(self.folder / SELECTION)
@@ -242,6 +238,7 @@ class _SelectionSteps:
             dataset_root=self.setup.dataset_root,
             options=self.setup.options,
             workers=self.setup.workers,
+            metrics=self.setup.metrics,
             overwrite=True,
             progress=self.setup.progress,
         )

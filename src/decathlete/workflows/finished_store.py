@@ -1,0 +1,54 @@
+"""Find finished data of an unchanged dataset, which may be used although they were made with other options."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+from decathlete.dataset.given_splits import find_given_splits
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.splits import Splits
+from decathlete.errors import DecathleteError
+from decathlete.preprocessing.store import PreparedStore, StoreSource
+
+log = logging.getLogger(__name__)
+
+
+def finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
+    """Return the finished data of the unchanged dataset in ``folder``, whatever options they were made with."""
+    try:
+        store = PreparedStore.open(folder)
+        if store.plan.coarse_start is not None:
+            store.open_coarse_start()
+        unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
+    except DecathleteError:
+        return None
+    if not unchanged or not _keeps_folds(store.splits, spec, folder):
+        return None
+    plan = store.plan.with_codes(spec.structure_codes)
+    if plan == store.plan:
+        return store
+    plan.save(folder / "plan.json")  # codes for DICOM objects, which no prepared data depend on
+    return PreparedStore.open(folder)
+
+
+def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
+    """Return whether the recorded folds are kept; a list of folds beside the manifest that is not used is logged."""
+    try:
+        given = find_given_splits(spec)
+    except DecathleteError as problem:
+        _warn_once(f"not used, since {folder} was prepared with other folds: {problem}")
+        return True
+    if given is None or given.folds == recorded.folds:
+        return True
+    if given.source == recorded.source:
+        return False  # the list has changed
+    _warn_once(f"{given.source} is not used: {folder} was prepared with other folds; --overwrite replaces them")
+    return True
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log a warning about prepared data, which a command with several configurations reads several times."""
+    log.warning("%s", text)

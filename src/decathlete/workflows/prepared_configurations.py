@@ -1,0 +1,157 @@
+"""Prepared data of several configurations: their folds and labels must agree, so that they can be compared.
+
+Prepared data keep the folds and labels that they were made with. This is checked before any training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from decathlete.core.choices import Configuration
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.split_cases import split_cases
+from decathlete.dataset.split_options import N_FOLDS, SEED
+from decathlete.dataset.splits import Splits
+from decathlete.dataset.stratify import Presence
+from decathlete.errors import DecathleteError, OutputError
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Plan
+from decathlete.workflows.finished_store import finished_store
+from decathlete.workflows.fold import FoldPipeline
+
+SPLITS = "splits.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedConfiguration:
+    """Data that were prepared before.
+
+    Attributes:
+        plan: ``None``: it cannot be read.
+        is_kept: whether they are used as they are, whatever the options of this command would make.
+        answers: whether this command would use their folds.
+    """
+
+    folder: Path
+    splits: Splits
+    plan: Plan | None
+    is_kept: bool
+    answers: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreedFolds:
+    """The folds of all configurations.
+
+    Attributes:
+        prepared: the configurations that were prepared before.
+        file: list of these folds, for configurations that would be split in another way.
+    """
+
+    splits: Splits
+    prepared: Mapping[Configuration, PreparedConfiguration]
+    file: Path | None = None
+
+    def options(self, name: Configuration, options: PlanOptions) -> PlanOptions:
+        """Return the options with which a configuration gets these folds."""
+        if self.file is None or (name in self.prepared and self.prepared[name].is_kept):
+            return options
+        return replace(options, splits=self.file, n_folds=N_FOLDS, split_seed=SEED)
+
+    def plan_in_use(self, name: Configuration, plan: Plan) -> Plan:
+        """Return the plan of prepared data that are used as they are, or else ``plan``."""
+        prepared = self.prepared.get(name)
+        return prepared.plan if prepared is not None and prepared.is_kept and prepared.plan is not None else plan
+
+    def check_labels(self, plans: Mapping[Configuration, Plan]) -> None:
+        """Check that all configurations have the same labels and regions.
+
+        Args:
+            plans: of all configurations, by the options of this command.
+
+        Raises:
+            OutputError: one was prepared with others.
+        """
+        labels = {name: self.plan_in_use(name, plan).labels for name, plan in plans.items()}
+        for name, prepared in self.prepared.items():
+            if name not in labels or prepared.plan is None:
+                continue
+            if others := [other for other in labels if labels[other] != prepared.plan.labels]:
+                raise OutputError(
+                    f"{name} was prepared with other classes or regions than {', '.join(others)} "
+                    f"{'has' if len(others) == 1 else 'have'} in this command",
+                    where=prepared.folder,
+                    remedy="use the same --regions or --brats for all configurations, or --overwrite to prepare and "
+                    "train all of them again",
+                    code="E-OUTPUT-EXISTS",
+                )
+
+
+def agree_on_folds(
+    pipeline: FoldPipeline, names: Sequence[Configuration], spec: DatasetSpec, presence: Presence
+) -> AgreedFolds:
+    """Return the folds of several configurations: those of prepared data, or else a new split.
+
+    Args:
+        presence: classes of each case.
+
+    Raises:
+        OutputError: a configuration was prepared with other folds than another one, or than the options request.
+        DecathleteError: as of :func:`~decathlete.dataset.split_cases.split_cases`.
+    """
+    found = {name: _read_prepared(pipeline, name, spec, presence) for name in names}
+    prepared = {name: data for name, data in found.items() if data is not None}
+    fresh = split_cases(spec, pipeline.plan_options.split, presence).splits
+    source = next((name for name, data in prepared.items() if data.answers), None)
+    agreed = fresh if source is None else prepared[source].splits
+    for name, data in prepared.items():
+        if data.splits.folds != agreed.folds:
+            raise OutputError(
+                f"{name} was prepared with {_describe(data.splits)}, "
+                + (
+                    f"{source} with {_describe(agreed)}" if source else f"and this command requests {_describe(agreed)}"
+                ),
+                where=data.folder,
+                remedy="use the same --splits, --n-folds and --split-seed for all configurations, or --overwrite to "
+                "prepare and train all of them again",
+                code="E-OUTPUT-EXISTS",
+            )
+    file = None if source is None or agreed.folds == fresh.folds else prepared[source].folder / SPLITS
+    return AgreedFolds(splits=agreed, prepared=prepared, file=file)
+
+
+def _describe(splits: Splits) -> str:
+    return (
+        f"{len(splits.folds)} folds from {splits.source}"
+        if splits.source
+        else f"a random split into {len(splits.folds)}"
+    )
+
+
+def _read_prepared(
+    pipeline: FoldPipeline, name: Configuration, spec: DatasetSpec, presence: Presence
+) -> PreparedConfiguration | None:
+    """Return the prepared data of a configuration; ``None``: there are none, or they are replaced."""
+    folder = pipeline.workspace.prepared_folder(pipeline.task, name)
+    if pipeline.overwrite or not (folder / SPLITS).is_file():
+        return None
+    splits = plan = None
+    with suppress(DecathleteError):  # damaged: repaired or rejected when the configuration is prepared
+        splits = Splits.load(folder / SPLITS)
+    with suppress(DecathleteError):
+        plan = Plan.load(folder / "plan.json")
+    if splits is None:
+        return None
+    may_reuse = replace(pipeline, configuration=name).may_reuse
+    is_kept = may_reuse and finished_store(folder, spec) is not None
+    requested = split_cases(spec, pipeline.plan_options.split, presence, recorded=splits).splits
+    return PreparedConfiguration(
+        folder=folder,
+        splits=splits,
+        plan=plan,
+        is_kept=is_kept,
+        answers=is_kept or requested.folds == splits.folds,
+    )

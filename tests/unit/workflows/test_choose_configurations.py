@@ -1,0 +1,82 @@
+"""Which configurations ``run --configurations`` trains, and by which folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.splits import Fold, Splits
+from decathlete.errors import ModelError, OptionError
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
+from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer, dims_of
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.checked_dataset import CheckedDataset
+from decathlete.workflows.choose_configurations import ConfigurationChooser
+from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.prepared_configurations import AgreedFolds
+from factories import make_test_plan
+
+IDS = ("phantom_000", "phantom_001", "phantom_002")
+PLANS = {name: make_test_plan(dims_of(name)) for name in CONFIGURATIONS}
+
+
+def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> ConfigurationChooser:
+    """A dataset whose only fold holds out these cases."""
+    fold = Fold(train=tuple(case_id for case_id in IDS if case_id not in held_out), val=held_out)
+    dataset = CheckedDataset(
+        spec=read_dataset(make_phantoms(root / "Balls", n_cases=3, shape_ZYX=(8, 8, 8))),
+        fingerprint=Fingerprint(dataset_digest="x", cases=(), intensity=()),
+        folds=AgreedFolds(splits=Splits(seed=0, grouped=False, folds=(fold,)), prepared={}),
+        offers=tuple(
+            ConfigurationOffer(name=name, offered=True, reason="offered", plan=PLANS[name]) for name in CONFIGURATIONS
+        ),
+    )
+    return ConfigurationChooser(
+        pipeline=FoldPipeline(task=root / "Balls"),
+        dataset=dataset,
+        folds=(0,),
+        config_of=lambda _: config,
+        total_time_s=None,
+        max_members=2,
+        started=lambda _: {},
+    )
+
+
+def test_a_cascade_needs_folds_that_hold_out_every_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda _, name: PLANS[name])
+    caplog.set_level("INFO")
+    some = chooser(tmp_path / "some", "phantom_001")
+    assert some.choose([]) == ("2d", "3d", "3d_lowres")
+    assert "3d_cascade is not trained: no fold holds out 2 cases" in caplog.text
+    with pytest.raises(ModelError, match="no fold holds out 2 cases: phantom_000, phantom_002") as problem:
+        some.choose(["3d_lowres", "3d_cascade"])
+    assert problem.value.code == "E-MODEL-STAGE"
+    assert chooser(tmp_path / "all", *IDS).choose([]) == CONFIGURATIONS
+
+
+def test_configurations_that_the_pretrained_model_has_no_network_for_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda _, name: PLANS[name])
+    caplog.set_level("INFO")
+    plan = PLANS["3d"]
+    ModelBundle.save(tmp_path / "model", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
+    config = TrainConfig(pretrained=str(tmp_path / "model"), freeze_stages=1)
+    choose = chooser(tmp_path, *IDS, config=config).choose
+    assert choose([]) == ("3d", "3d_lowres", "3d_cascade")
+    assert (
+        "2d is not trained: the pretrained model has networks of other kinds (3D unet) than the training" in caplog.text
+    )
+    assert choose(["3d"]) == ("3d",)
+    with pytest.raises(ModelError, match="networks of other kinds") as problem:
+        choose(["2d", "3d"])
+    assert "a 2D unet network, or train only what this model has networks for" in problem.value.remedy
+    with pytest.raises(OptionError, match="--freeze-stages 9"):
+        chooser(tmp_path / "more", *IDS, config=config.revised(freeze_stages=9)).choose([])

@@ -95,6 +95,9 @@ def test_weights_of_plans(models, image, tmp_path):
     assert not np.allclose(found.probabilities_KZYX, (parts[0] + parts[1]) / 2, atol=1e-3)
     with pytest.raises(OptionError, match="1 weights for 2 models"):
         combine_bundles(models[:2], tmp_path / "other", weights=[1])
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="are not all positive"):
+            combine_bundles(models[:2], tmp_path / "other", weights=[1, wrong])
     with pytest.raises(ModelError, match="members of one plan have different weights"):
         combine_bundles([models[0], models[2]], tmp_path / "other", weights=[1, 2])
     with pytest.raises(ModelError, match="another weights"):

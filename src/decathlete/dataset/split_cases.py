@@ -68,7 +68,7 @@ def _split_at_random(
 ) -> SplitChoice:
     splits = make_splits(spec, n_folds=options.n_folds, seed=options.seed, presence=presence)
     notes, warnings = [guess] if (guess := describe_guess(spec, options.n_folds)) else [], []
-    if recorded is not None and _answers(recorded, splits, spec, options):
+    if recorded is not None and (recorded.folds == splits.folds or _answers(recorded, splits, spec, options)):
         if recorded.folds != splits.folds:
             notes.append("the folds that are recorded with the prepared data are kept")
         splits = recorded

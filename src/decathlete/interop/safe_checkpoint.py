@@ -124,8 +124,12 @@ def _reject_unusual_tensors(content: dict[str, Any], path: Path) -> None:
         ModelError: names the first.
     """
     waiting: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()  # a checkpoint may contain itself, or one list very often
     while waiting:
         name, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
         if isinstance(value, Mapping):
             waiting += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
         elif isinstance(value, list | tuple):

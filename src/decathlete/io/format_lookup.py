@@ -57,6 +57,18 @@ def writable_suffixes() -> tuple[str, ...]:
     return tuple(s for f in known_formats() for s in f.written_suffixes)
 
 
+def check_suffix(suffix: str | None) -> None:
+    """Check that files of a suffix can be written; ``None``: no suffix was chosen.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    if suffix is not None and suffix not in writable_suffixes():
+        raise OptionError(
+            f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
+        )
+
+
 def suffix_of(name: str) -> str | None:
     """The longest known suffix that a file name ends with, in lower case.
 

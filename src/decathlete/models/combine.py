@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +46,15 @@ def combine_bundles(
 
     Raises:
         ModelError: a model is missing or damaged, or the models do not fit each other.
-        OptionError: no model is named, or there are more or fewer weights than models.
+        OptionError: no model is named, there are more or fewer weights than models, or a weight is not positive.
         OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
     """
     if not models:
         raise OptionError("no model is named", remedy="name the folder of a run or of a model")
     if weights and len(weights) != len(models):
         raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="use one weight per model")
+    if not all(0 < weight < math.inf for weight in weights or ()):
+        raise OptionError(f"the weights {tuple(weights or ())} are not all positive", remedy="use positive numbers")
     folder = check_output_path(output)
     with locked_output(folder):
         check_place(folder, overwrite=overwrite)

@@ -23,7 +23,7 @@ from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, OptionError
-from decathlete.io.format_lookup import writable_suffixes
+from decathlete.io.format_lookup import check_suffix
 from decathlete.io.format_settings import FormatSettings, format_settings
 from decathlete.workflows.workspace import Workspace
 
@@ -71,7 +71,7 @@ def convert(
         OutputError: ``output`` may not be written, or contains other files.
         CasesFailedError: at the end, if some cases could not be converted.
     """
-    _check_suffix(suffix)
+    check_suffix(suffix)
     settings = format_settings(image_formats or {})
     folder, nnunet = check_writable_path(output), to == "nnunet"
     has_manifest = files.images is None and Path(source).suffix.lower() != ".csv"
@@ -112,18 +112,6 @@ def convert(
             overwrite=overwrite,
             workers=workers,
             progress=listen("convert"),
-        )
-
-
-def _check_suffix(suffix: str | None) -> None:
-    """Check that files of this suffix can be written.
-
-    Raises:
-        OptionError: they cannot.
-    """
-    if suffix is not None and suffix not in writable_suffixes():
-        raise OptionError(
-            f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
         )
 
 

@@ -17,6 +17,7 @@ from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.errors import OptionError
+from decathlete.io.format_lookup import check_suffix
 from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
@@ -49,10 +50,12 @@ def merge_datasets(
     Raises:
         DatasetError: a source is not valid, or the sources contradict each other; lists every problem. Nothing was
             written.
-        OptionError: fewer than two sources, or settings that an image format does not have.
+        OptionError: fewer than two sources, a suffix of no format that can be written, or settings that an image format
+            does not have.
         OutputError: ``output`` may not be written, or contains other files.
         CasesFailedError: at the end, if some cases could not be converted.
     """
+    check_suffix(suffix)
     settings = format_settings(image_formats or {})
     folder, roots = check_writable_path(output), [workspace.dataset(source) for source in sources]
     if len({root.resolve() for root in roots}) < 2:
@@ -81,6 +84,7 @@ def merge_datasets(
             manifest=_manifest(merged, folder, to, chosen),
             folds=merged.folds,
             values={},
+            numbering=[[sorted(part.values.items()), list(part.known)] for part in merged.parts],
             copy=copy,
             image_formats=settings,
             overwrite=overwrite,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def describe_folders(
         path = folder / MANIFEST
         if path.exists() and not overwrite:
             before = read_json(path, error=ManifestError)
-            if _without_tests(before) != _without_tests(manifest):
+            if _without_tests(before) != _without_tests(manifest) or not _tests(before) <= _tests(manifest):
                 raise OutputError(
                     "describes other files, or the same files with other names of channels or classes",
                     where=path,
@@ -106,6 +106,12 @@ def _without_tests(manifest: object) -> object:
     if not isinstance(manifest, Mapping):
         return manifest
     return {key: value for key, value in manifest.items() if key not in ("test", "numTest")}
+
+
+def _tests(manifest: object) -> set[str]:
+    """Return the test images that a manifest lists."""
+    listed = manifest.get("test", ()) if isinstance(manifest, Mapping) else ()
+    return {str(image) for image in listed} if isinstance(listed, Sequence) else set()
 
 
 def _default_name(found: PlainDataset) -> str:

@@ -115,8 +115,8 @@ def agree_on_folds(
                     f"{source} with {_describe(agreed)}" if source else f"and this command requests {_describe(agreed)}"
                 ),
                 where=data.folder,
-                remedy="use the same --splits, --n-folds and --split-seed for all configurations, or --overwrite to "
-                "prepare and train all of them again",
+                remedy="use the same cases, --splits, --n-folds and --split-seed for all configurations, or "
+                "--overwrite to prepare and train all of them again",
                 code="E-OUTPUT-EXISTS",
             )
     file = None if source is None or agreed.folds == fresh.folds else prepared[source].folder / SPLITS
@@ -127,7 +127,7 @@ def _describe(splits: Splits) -> str:
     return (
         f"{len(splits.folds)} folds from {splits.source}"
         if splits.source
-        else f"a random split into {len(splits.folds)}"
+        else f"a random split into {len(splits.folds)} (seed {splits.seed})"
     )
 
 

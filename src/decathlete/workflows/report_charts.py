@@ -44,12 +44,17 @@ def draw_losses(logs: Logs) -> str:
     return _to_svg(figure, "Training and validation loss over epochs")
 
 
+def _label(name: str) -> str:
+    """Return a name for matplotlib: fonts have no control characters, and two dollar signs enclose a formula."""
+    return printable(name).replace("$", r"\$")
+
+
 def draw_dice(logs: Logs) -> str:
     """Draw the validation Dice of each class and their mean over epochs."""
     figure, axes = _make_axes("Dice in validation")
     names = logs.classes if len(logs.classes) <= 10 else ()
     for name, colour in zip(names, make_class_colours(len(names)), strict=True):
-        _draw_line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], printable(name), colour)
+        _draw_line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], _label(name), colour)
     _draw_line(axes, logs.epochs, [e.mean_dice for e in logs.epochs], "mean", _INK, width=2.2)
     top = axes.get_ylim()[1]
     axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, top))
@@ -70,7 +75,7 @@ def draw_learning_rate(logs: Logs) -> str:
 def draw_distribution(scores: Scores) -> str:
     """Draw the main metric (Dice) of every case, one row per class: a box (quartiles) and a point for each case."""
     metric = scores.main_metric
-    names = [printable(c.name) for c in scores.classes]  # a font has no control characters
+    names = [_label(c.name) for c in scores.classes]
     figure, axes = _make_axes("", height=0.75 + 0.5 * len(names), width=9.6)
     for row, colour in enumerate(make_class_colours(len(names))):
         values = [v for c in scores.cases if (v := c.classes[row].values[metric.name]) is not None]

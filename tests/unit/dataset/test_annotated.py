@@ -16,7 +16,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.dataset.annotated import annotated_of, read_annotated, with_annotated
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import CasesFailedError, DatasetError, ManifestError, OptionError
+from decathlete.errors import CasesFailedError, DatasetError, ManifestError, OptionError, OutputError
 from decathlete.evaluation.case import mean_dice, score_case
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
@@ -183,6 +183,30 @@ def test_merged_datasets_unite_classes_by_name(tmp_path: Path) -> None:
     layout = convert(output, tmp_path / "decathlon", to="decathlon")
     assert (layout.linked, layout.written) == (8, 0)
     assert annotated_of(read_dataset(tmp_path / "decathlon")) == annotated_of(spec)
+
+
+def test_another_numbering_of_a_source_is_noticed(tmp_path: Path) -> None:
+    first = make_dataset(tmp_path / "A", {"liver": 1, "spleen": 2})
+    second = make_dataset(tmp_path / "B", {"spleen": 1, "liver": 2})
+    merge_datasets([first, second], tmp_path / "out", to="decathlon")
+    before = read_label(tmp_path / "out/labelsTr/B_p0.nii.gz").array_ZYX
+    manifest = json.loads((second / "dataset.json").read_text())
+    labels = {"background": 0, "liver": 1, "spleen": 2}
+    (second / "dataset.json").write_text(json.dumps(manifest | {"labels": labels}))
+    with pytest.raises(OutputError):
+        merge_datasets([first, second], tmp_path / "out", to="decathlon")
+    merge_datasets([first, second], tmp_path / "out", to="decathlon", overwrite=True)
+    after = read_label(tmp_path / "out/labelsTr/B_p0.nii.gz").array_ZYX
+    assert np.array_equal(after > 0, before > 0)
+    assert np.array_equal(after == 1, before == 2)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", ".foo"])
+def test_a_merge_needs_a_suffix_that_can_be_written(suffix: str, tmp_path: Path) -> None:
+    roots = [make_dataset(tmp_path / name, {"liver": 1}) for name in ("A", "B")]
+    with pytest.raises(OptionError, match="cannot be written"):
+        merge_datasets(roots, tmp_path / "out", to="decathlon", suffix=suffix)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_are_merged_if_all_datasets_have_as_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -133,6 +133,12 @@ def test_scores_are_shown_where_the_metric_is_not_installed(folders: tuple[Path,
     assert "Volume error of a case (mL)" in draw_distribution(scores)
 
 
+def test_a_class_whose_name_looks_like_a_formula_is_drawn(folders: tuple[Path, Path]) -> None:
+    labels = LabelSet.from_names([r"$\alpha_$ cell", "other"])
+    scores = evaluate(*folders, labels=labels, metrics=["dice"])
+    assert draw_distribution(scores).startswith("<svg")
+
+
 def test_a_run_is_scored_with_it_and_its_report_shows_it(tmp_path: Path) -> None:
     golden = Path(__file__).parents[2] / "reference" / "golden" / "v1"
     data = golden / "data" / "Task07_Blobs"

@@ -39,3 +39,18 @@ def test_an_honest_checkpoint_is_read(tmp_path: Path) -> None:
     for zipped in (True, False):
         torch.save({"a": torch.arange(4.0)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
         assert load_untrusted_checkpoint(tmp_path / "a.pt")["a"].tolist() == [0, 1, 2, 3]
+
+
+def test_containers_that_contain_each_other_are_looked_at_once(tmp_path: Path) -> None:
+    endless: dict[str, object] = {"a": torch.arange(4.0)}
+    endless["self"] = endless
+    nested: list[object] = [torch.arange(4.0)]
+    for _ in range(40):
+        nested = [nested] * 10
+    endless["nested"] = nested
+    torch.save(endless, tmp_path / "a.pt")
+    assert load_untrusted_checkpoint(tmp_path / "a.pt")["a"].tolist() == [0, 1, 2, 3]
+    nested[0] = torch.arange(4.0).to_sparse()
+    torch.save(endless, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="contains a tensor that is"):
+        load_untrusted_checkpoint(tmp_path / "a.pt")

@@ -135,6 +135,8 @@ def test_further_test_images_change_nothing_but_the_list(tmp_path: Path, damage:
         folder, _ = describe(tmp_path / "Cells", with_tests)
         after = read_dataset(folder)
         assert (len(after.test_cases), after.digest()) == (number + 1, before.digest()), "nothing is trained again"
+    with pytest.raises(OutputError, match="describes other files"):
+        describe(tmp_path / "Cells", names)  # it would lose the test images
     if damage is not None:
         (folder / "dataset.json").write_bytes(damage)
         describe(tmp_path / "Cells", with_tests, overwrite=True)

@@ -65,7 +65,7 @@ def test_other_folds_are_rejected_before_any_training(pipeline: FoldPipeline, tm
     assert no.value.code == "E-OUTPUT-EXISTS"
     requested = FoldPipeline(task=pipeline.task, workspace=pipeline.workspace, plan_options=PlanOptions(n_folds=3))
     with pytest.raises(
-        OutputError, match="2d was prepared with a random split into 4, and this command requests a ran"
+        OutputError, match=r"2d was prepared with a random split into 4 \(seed 12345\), and this command requests a ran"
     ):
         agree(requested)
     assert not (tmp_path / "results").exists()

@@ -158,6 +158,13 @@ def test_folds_of_an_unchecked_guess_are_kept(root: Path) -> None:
     assert split_cases(guessed, SplitOptions(seed=7), {}, recorded=old).splits != old
 
 
+def test_folds_that_another_configuration_had_first_are_those_of_the_same_options(root: Path) -> None:
+    spec = read_dataset(root)
+    recorded = make_splits(spec, n_folds=3).revised(source="prepared/2d/splits.json")
+    assert split_cases(spec, SplitOptions(n_folds=3), {}, recorded=recorded).splits == recorded
+    assert split_cases(spec, SplitOptions(n_folds=2), {}, recorded=recorded).splits != recorded
+
+
 @pytest.mark.parametrize("options", [SplitOptions(n_folds=2), SplitOptions(seed=7)])
 def test_recorded_folds_of_other_options_are_not_kept(root: Path, options: SplitOptions) -> None:
     spec = read_dataset(root)

@@ -90,6 +90,7 @@ def run_jobs(
     manifest: Mapping[str, object],
     folds: tuple[Fold, ...] = (),
     values: Mapping[int, int],
+    numbering: Sequence[object] = (),
     copy: bool = False,
     image_formats: Sequence[ComponentSettings] = (),
     overwrite: bool = False,
@@ -101,6 +102,8 @@ def run_jobs(
     Args:
         jobs: case -> jobs of its files.
         source: absolute path of the source, for the record.
+        values: old label value -> new one, for the record.
+        numbering: the same of each of several sources.
         image_formats: settings of the formats of the files that are read and written.
         overwrite: replace the result of another conversion; other files are never replaced.
 
@@ -117,6 +120,8 @@ def run_jobs(
     )
     n_placed = sum(isinstance(job, PlaceFile) for job in all_jobs)
     settings: list[object] = [manifest, [f.model_dump() for f in folds], dict(values), copy]
+    if numbering:
+        settings.append(list(numbering))
     if changed := changed_settings(image_formats):
         settings.append(changed)
     record = Record(

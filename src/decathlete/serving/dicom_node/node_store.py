@@ -122,25 +122,39 @@ class NodeStore:
             limit_bytes: greatest size of all instances. Some of the disk also stays free.
             n_staged: size of instances that were written, but not registered yet.
         """
-        while (
-            self.stored_bytes() + n_staged + n_bytes > limit_bytes
-            or shutil.disk_usage(self.folder).free - _LEAST_FREE_BYTES < n_bytes
-        ):
-            if not self._delete_oldest_files():
+        while (missing := self._missing_bytes(n_bytes, limit_bytes, n_staged)) > 0:
+            # nothing is deleted in vain: late slices of a series need its other files
+            if missing > self._finished_bytes() or not self._delete_oldest_files():
                 return False
         return True
+
+    def _missing_bytes(self, n_bytes: int, limit_bytes: int, n_staged: int) -> int:
+        beyond_limit = self.stored_bytes() + n_staged + n_bytes - limit_bytes
+        return max(beyond_limit, n_bytes + _LEAST_FREE_BYTES - shutil.disk_usage(self.folder).free)
+
+    def _finished_bytes(self) -> int:
+        """Return the size of the files that may be deleted."""
+        return int(
+            self._rows(
+                f"SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances WHERE {self._unit} IN ({self._finished_units})",
+                self._models,
+            )[0]["n"]
+        )
+
+    @property
+    def _finished_units(self) -> str:
+        """The query of the units whose files no job needs."""
+        return (
+            f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
+            "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
+            f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
+            f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?)"
+        )
 
     def _delete_oldest_files(self) -> bool:
         """Delete the files of the unit that is finished and was received first; return whether there was one."""
         with self._lock:
-            units = self._rows(
-                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
-                "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
-                f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
-                f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?) "
-                "ORDER BY MAX(received) LIMIT 1",
-                self._models,
-            )
+            units = self._rows(f"{self._finished_units} ORDER BY MAX(received) LIMIT 1", self._models)
             if not units:
                 return False
             uid = units[0]["uid"]

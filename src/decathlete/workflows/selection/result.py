@@ -45,7 +45,7 @@ def load_existing(folder: Path, key: str, *, overwrite: bool) -> SelectResult | 
     """
     if not (folder / SELECTION).exists():
         return None
-    difference = "a selection of other models, options or cases"
+    difference = "a selection of other models, options or cases, or of an earlier version"
     try:
         selection = Selection.load(folder / SELECTION)
     except DecathleteError as problem:

@@ -143,6 +143,14 @@ def wait_for(client: httpx.Client, job_id: str) -> dict[str, Any]:
     raise AssertionError("the job was not finished")
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 600  # against tests that hang
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class Launcher:
     """A process that has imported everything, from which services are forked; see :mod:`service_launcher`."""
 

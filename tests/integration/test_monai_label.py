@@ -20,7 +20,7 @@ from decathlete.serving.settings import ServiceSettings
 from decathlete.workflows.predict import predict
 from dicom_support import write_enhanced
 from factories import make_oblique_geometry
-from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for
+from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for, wait_until
 
 SHAPE = (20, 24, 18)
 LABEL_INFO = [{"name": "a", "idx": 1}]
@@ -120,8 +120,12 @@ def test_slicer_segments_an_image_of_a_session(viewer, studies, settings, expect
     assert list(about["volumes_ml"]) == viewer.get("/info/").json()["labels"]
     assert viewer.delete(f"/session/{session['session_id']}").status_code == 200
     assert code_of(viewer.get(f"/session/{session['session_id']}")) == (404, "E-SERVICE-DATASTORE")
-    left = [p.name for p in settings.data.rglob("*") if p.is_file()]
-    assert [n for n in left if "sqlite" not in n and n != ".decathlete-lock"] == []  # no image, no result, no name
+
+    def left() -> list[str]:
+        found = [p.name for p in settings.data.rglob("*") if p.is_file()]
+        return [name for name in found if "sqlite" not in name and name != ".decathlete-lock"]
+
+    wait_until(lambda: not left())  # no image, no result, no name; a result is deleted after it was sent
 
 
 def test_ohif_segments_an_image_of_the_datastore(viewer, expected, tmp_path) -> None:

@@ -7,7 +7,6 @@ import json
 import logging
 import socket
 import threading
-import time
 import zipfile
 from asyncio import _get_running_loop
 from collections.abc import Iterator
@@ -46,6 +45,7 @@ from service_support import (
     service_client,
     settings_for,
     wait_for,
+    wait_until,
 )
 
 LIMIT = 300_000
@@ -580,13 +580,6 @@ def test_a_body_of_unknown_length_is_limited(protected: tuple[httpx.Client, Path
         assert answer.status_code in (400, 413, 422)
         assert answer.json()["error"]["code"].startswith("E-SERVICE")
     assert files_in(data) == []
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_logs_name_jobs_and_no_patients(settings: ServiceSettings, caplog: pytest.LogCaptureFixture) -> None:

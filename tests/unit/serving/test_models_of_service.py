@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +17,7 @@ from decathlete.serving.jobs import Job, JobStore
 from decathlete.serving.model_cache import ModelCache, load_predictor, stored_bytes
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ModelSource
-from service_support import FP32, image_bytes, save_model, settings_for
+from service_support import FP32, image_bytes, save_model, settings_for, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +90,6 @@ def submit(service: Service) -> Job:
         (folder / "0").write_bytes(image_bytes())
         files = [ReceivedFile(path=folder / "0", name="image.nii.gz", field="files")]
         return service.submit(files, folder, model="tiny")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 600  # against tests that hang
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_waiting_for_a_model_counts_for_no_time_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from decathlete.dataset.splits import Splits
 from decathlete.planning.configurations import ConfigurationOffer, offered_configurations
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.prepared_configurations import AgreedFolds, agree_on_folds
+from decathlete.workflows.prepared_configurations import CommonFolds, choose_common_folds
 from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
 from decathlete.workflows.training_jobs import FIRST_STAGE, leave_out
 
@@ -28,7 +28,7 @@ class CheckedDataset:
 
     spec: DatasetSpec
     fingerprint: Fingerprint
-    folds: AgreedFolds
+    folds: CommonFolds
     offers: tuple[ConfigurationOffer, ...] = ()
 
     @property
@@ -85,5 +85,5 @@ def check_and_split(pipeline: FoldPipeline, named: Sequence[Configuration]) -> C
         )
     offers = () if named else offered_configurations(spec, fingerprint, options=options)
     names = named or [offer.name for offer in offers if offer.offered]
-    folds = agree_on_folds(pipeline, names, spec, fingerprint.presence(spec.labels))
+    folds = choose_common_folds(pipeline, names, spec, fingerprint.presence(spec.labels))
     return CheckedDataset(spec=spec, fingerprint=fingerprint, folds=folds, offers=offers)

@@ -15,7 +15,7 @@ from decathlete.preprocessing.store import PreparedStore, StoreSource
 log = logging.getLogger(__name__)
 
 
-def finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
+def find_finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
     """Return the finished data of the unchanged dataset in ``folder``, whatever options they were made with."""
     try:
         store = PreparedStore.open(folder)
@@ -24,13 +24,16 @@ def finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
         unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
     except DecathleteError:
         return None
-    if not unchanged or not _keeps_folds(store.splits, spec, folder):
-        return None
+    return store if unchanged and _keeps_folds(store.splits, spec, folder) else None
+
+
+def update_codes(store: PreparedStore, spec: DatasetSpec) -> PreparedStore:
+    """Save the dataset's codes for DICOM objects in the plan of prepared data, which do not depend on them."""
     plan = store.plan.with_codes(spec.structure_codes)
     if plan == store.plan:
         return store
-    plan.save(folder / "plan.json")  # codes for DICOM objects, which no prepared data depend on
-    return PreparedStore.open(folder)
+    plan.save(store.folder / "plan.json")
+    return PreparedStore.open(store.folder)
 
 
 def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:

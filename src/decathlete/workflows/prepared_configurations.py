@@ -19,7 +19,7 @@ from decathlete.dataset.stratify import Presence
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
-from decathlete.workflows.finished_store import finished_store
+from decathlete.workflows.finished_store import find_finished_store
 from decathlete.workflows.fold import FoldPipeline
 
 SPLITS = "splits.json"
@@ -32,18 +32,18 @@ class PreparedConfiguration:
     Attributes:
         plan: ``None``: it cannot be read.
         is_kept: whether they are used as they are, whatever the options of this command would make.
-        answers: whether this command would use their folds.
+        has_requested_folds: whether this command would use their folds.
     """
 
     folder: Path
     splits: Splits
     plan: Plan | None
     is_kept: bool
-    answers: bool
+    has_requested_folds: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgreedFolds:
+class CommonFolds:
     """The folds of all configurations.
 
     Attributes:
@@ -90,9 +90,9 @@ class AgreedFolds:
                 )
 
 
-def agree_on_folds(
+def choose_common_folds(
     pipeline: FoldPipeline, names: Sequence[Configuration], spec: DatasetSpec, presence: Presence
-) -> AgreedFolds:
+) -> CommonFolds:
     """Return the folds of several configurations: those of prepared data, or else a new split.
 
     Args:
@@ -105,22 +105,22 @@ def agree_on_folds(
     found = {name: _read_prepared(pipeline, name, spec, presence) for name in names}
     prepared = {name: data for name, data in found.items() if data is not None}
     fresh = split_cases(spec, pipeline.plan_options.split, presence).splits
-    source = next((name for name, data in prepared.items() if data.answers), None)
-    agreed = fresh if source is None else prepared[source].splits
+    source = next((name for name, data in prepared.items() if data.has_requested_folds), None)
+    common = fresh if source is None else prepared[source].splits
     for name, data in prepared.items():
-        if data.splits.folds != agreed.folds:
+        if data.splits.folds != common.folds:
             raise OutputError(
                 f"{name} was prepared with {_describe(data.splits)}, "
                 + (
-                    f"{source} with {_describe(agreed)}" if source else f"and this command requests {_describe(agreed)}"
+                    f"{source} with {_describe(common)}" if source else f"and this command requests {_describe(common)}"
                 ),
                 where=data.folder,
                 remedy="use the same cases, --splits, --n-folds and --split-seed for all configurations, or "
                 "--overwrite to prepare and train all of them again",
                 code="E-OUTPUT-EXISTS",
             )
-    file = None if source is None or agreed.folds == fresh.folds else prepared[source].folder / SPLITS
-    return AgreedFolds(splits=agreed, prepared=prepared, file=file)
+    file = None if source is None or common.folds == fresh.folds else prepared[source].folder / SPLITS
+    return CommonFolds(splits=common, prepared=prepared, file=file)
 
 
 def _describe(splits: Splits) -> str:
@@ -146,12 +146,12 @@ def _read_prepared(
     if splits is None:
         return None
     may_reuse = replace(pipeline, configuration=name).may_reuse
-    is_kept = may_reuse and finished_store(folder, spec) is not None
+    is_kept = may_reuse and find_finished_store(folder, spec) is not None
     requested = split_cases(spec, pipeline.plan_options.split, presence, recorded=splits).splits
     return PreparedConfiguration(
         folder=folder,
         splits=splits,
         plan=plan,
         is_kept=is_kept,
-        answers=is_kept or requested.folds == splits.folds,
+        has_requested_folds=is_kept or requested.folds == splits.folds,
     )

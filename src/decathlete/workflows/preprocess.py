@@ -35,7 +35,7 @@ from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import COARSE_START, PreparedStore
-from decathlete.workflows.finished_store import finished_store
+from decathlete.workflows.finished_store import find_finished_store, update_codes
 from decathlete.workflows.plan_options_check import check_plan_options
 from decathlete.workflows.workspace import Workspace, folder_name
 
@@ -100,7 +100,8 @@ def preprocess(
     spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats)
     check_plan_options(spec, options)
     with locked_output(folder, wait_for="prepared"):
-        store = finished_store(folder, spec) if reuse and not overwrite else None
+        store = find_finished_store(folder, spec) if reuse and not overwrite else None
+        store = None if store is None else update_codes(store, spec)
         if store is not None and store.plan.previous_stage is not None:
             return _prepare_second_stage_again(store, spec, workspace, task, workers, on_plan, progress)
         if store is not None and (training is None or training.max_time_s is None):

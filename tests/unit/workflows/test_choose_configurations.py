@@ -18,7 +18,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.workflows.checked_dataset import CheckedDataset
 from decathlete.workflows.choose_configurations import ConfigurationChooser
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.prepared_configurations import AgreedFolds
+from decathlete.workflows.prepared_configurations import CommonFolds
 from factories import make_test_plan
 
 IDS = ("phantom_000", "phantom_001", "phantom_002")
@@ -31,7 +31,7 @@ def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> 
     dataset = CheckedDataset(
         spec=read_dataset(make_phantoms(root / "Balls", n_cases=3, shape_ZYX=(8, 8, 8))),
         fingerprint=Fingerprint(dataset_digest="x", cases=(), intensity=()),
-        folds=AgreedFolds(splits=Splits(seed=0, grouped=False, folds=(fold,)), prepared={}),
+        folds=CommonFolds(splits=Splits(seed=0, grouped=False, folds=(fold,)), prepared={}),
         offers=tuple(
             ConfigurationOffer(name=name, offered=True, reason="offered", plan=PLANS[name]) for name in CONFIGURATIONS
         ),

@@ -15,7 +15,7 @@ from decathlete.errors import OutputError
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.prepared_configurations import AgreedFolds, agree_on_folds
+from decathlete.workflows.prepared_configurations import CommonFolds, choose_common_folds
 from decathlete.workflows.preprocess import preprocess
 
 IDS = [f"phantom_{number:03d}" for number in range(4)]
@@ -37,8 +37,8 @@ def prepare(pipeline: FoldPipeline, name: Configuration, options: PlanOptions) -
     )
 
 
-def agree(pipeline: FoldPipeline) -> AgreedFolds:
-    return agree_on_folds(pipeline, ["2d", "3d"], read_dataset(Path(pipeline.task)), {})
+def agree(pipeline: FoldPipeline) -> CommonFolds:
+    return choose_common_folds(pipeline, ["2d", "3d"], read_dataset(Path(pipeline.task)), {})
 
 
 def test_folds_of_prepared_data_are_those_of_all_configurations(pipeline: FoldPipeline, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import inspect
 from pydantic import BaseModel
 
 import decathlete
-from decathlete.cli.main import COMMANDS, GROUPS
+from decathlete.cli.command_table import COMMANDS, GROUPS
 from text import field_descriptions, fields_table, summary, table
 
 FOLDER = "reference/api"

@@ -16,7 +16,8 @@ import pytest
 from typer.main import get_command
 
 import decathlete
-from decathlete.cli.main import COMMANDS, GROUPS, app
+from decathlete.cli.command_table import COMMANDS, GROUPS
+from decathlete.cli.main import app
 from decathlete.core.error_codes import CODES
 from decathlete.errors import DecathleteError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from decathlete.cli.main import COMMANDS
+from decathlete.cli.command_table import COMMANDS
 from decathlete.workflows.workspace import Workspace
 from dockerfile import DOCKERFILE, ROOT, copied_from_context, in_context, read_stages
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.command_groups import CommandGroup, build_command
+from decathlete.cli.command_groups import build_command
 from decathlete.cli.component_settings import ReadingSettings, only_image_formats, split_image_formats
 from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
@@ -190,38 +189,7 @@ def _describe_int8(program: Int8Program) -> str:
     )
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "nnunet": export_nnunet,
-    "onnx": export_onnx,
-    "openvino": export_openvino,
-    "triton": export_triton,
-}
-"""Exporters with options of their own."""
-
-
-class ExportGroup(CommandGroup):
-    """``decathlete export``, with a command for every registered exporter."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """List the built-in commands, then the commands of plug-ins."""
-        known = super().list_commands(ctx)
-        return [*known, *(name for name in _exporter_names() if name not in known)]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; the command of a plug-in is made from its exporter."""
-        command = super().get_command(ctx, cmd_name)
-        if command is None and (cmd_name in _exporter_names() or ":" in cmd_name):
-            return _plugin_command(cmd_name)
-        return command
-
-
-def _exporter_names() -> tuple[str, ...]:
-    from decathlete.export.exporters import EXPORTERS
-
-    return EXPORTERS.names()
-
-
-def _plugin_command(name: str) -> Any:
+def plugin_command(name: str) -> Any:
     """Return the command of an exporter that has no function here: its summary is the help, its settings are --set."""
     from decathlete.export.exporters import EXPORTERS
 

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
-from decathlete.cli import (
-    benchmark,
-    components,
-    convert,
-    data,
-    download,
-    exports,
-    imports,
-    models,
-    run,
-    scores,
-    select,
-    serve,
-    triton,
-)
 from decathlete.cli.command_groups import CommandGroup, command_group
+from decathlete.cli.command_table import COMMANDS, GROUPS
+from decathlete.cli.export_group import ExportGroup
 from decathlete.cli.terminal import echo
 from decathlete.core.error_codes import documentation_of
 from decathlete.core.log_format import stderr_handler
@@ -41,34 +27,6 @@ Start with `decathlete demo` (no data needed) or `decathlete run FOLDER --max-ti
 Research use only.
 """
 
-# In the order in which a new user needs them. The signature of each function defines the command's options.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run.run,
-    "demo": run.demo,
-    "download": download.download,
-    "convert": convert.convert,
-    "check": data.check,
-    "preprocess": data.preprocess,
-    "train": models.train,
-    "validate": models.validate,
-    "predict": models.predict,
-    "evaluate": scores.evaluate,
-    "report": scores.report,
-    "select": select.select,
-    "benchmark": benchmark.benchmark,
-    "components": components.components,
-    "serve": serve.serve,
-}
-# Commands of two words. In Python each is one function, e.g. decathlete.import_nnunet.
-GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "import": (
-        "Import models trained by other programs.",
-        {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
-    ),
-    "export": ("Export trained models to other programs.", exports.COMMANDS),
-    "triton": ("Start, verify and measure NVIDIA's Triton Inference Server.", triton.COMMANDS),
-}
-
 app = typer.Typer(
     name="decathlete",
     cls=command_group(COMMANDS),
@@ -83,8 +41,8 @@ app = typer.Typer(
         "max_content_width": 110,
     },
 )
-for _name, (_help, _functions) in GROUPS.items():
-    _class = command_group(_functions, base=exports.ExportGroup if _name == "export" else CommandGroup)
+for _name, (_help, _sources) in GROUPS.items():
+    _class = command_group(_sources, base=ExportGroup if _name == "export" else CommandGroup)
     app.add_typer(typer.Typer(cls=_class, help=_help, no_args_is_help=True, rich_markup_mode=None), name=_name)
 
 

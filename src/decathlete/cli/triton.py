@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -201,6 +200,3 @@ def benchmark(
     if output is not None:
         paths = write_benchmark(report, output)
         echo(f"written to {', '.join(str(path) for path in paths)}")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"start": start, "verify": verify, "benchmark": benchmark}

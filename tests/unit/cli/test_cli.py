@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from typer.testing import CliRunner
 from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.advanced_training_options import FullTrainArguments
+from decathlete.cli.command_table import COMMANDS as ONE_WORD
+from decathlete.cli.command_table import GROUPS
 from decathlete.cli.main import app
 from decathlete.cli.plan_options import FullPlanArguments, PlanArguments
 from decathlete.cli.prediction_options import PredictionArguments, SlidingWindowArguments
@@ -22,6 +26,9 @@ from decathlete.errors import DecathleteError, OptionError
 from decathlete.planning.overrides import preset_options
 from decathlete.workflows.train import train_config
 
+SOURCES = ONE_WORD | {
+    f"{group} {name}": source for group, (_, sources) in GROUPS.items() for name, source in sources.items()
+}
 COMMANDS = [
     "run",
     "demo",
@@ -519,6 +526,25 @@ def test_help_loads_few_packages() -> None:
     loaded = set(found.rpartition("PACKAGES")[2].split())
     assert "typer" in loaded
     assert loaded <= {"annotated_doc", "click", "decathlete", "lazy_loader", "shellingham", "typer"}
+
+
+def test_a_call_imports_the_module_of_its_own_command_alone() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from decathlete.cli.main import app\n"
+        f"modules = {sorted({source.function.partition(':')[0] for source in SOURCES.values()})}\n"
+        "for arguments in (['--help'], ['check', '--help']):\n"
+        "    assert CliRunner().invoke(app, arguments).exit_code == 0\n"
+        "    print([name for name in modules if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.splitlines() == ["[]", "['decathlete.cli.data']"]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_summary_of_a_command_is_the_first_sentence_of_its_help(name: str) -> None:
+    module, _, function = SOURCES[name].function.partition(":")
+    text = " ".join(getattr(import_module(module), function).__doc__.split())
+    assert re.match(r".*?[.](?= [A-Z`(]|$)", text).group() == SOURCES[name].summary
 
 
 def test_every_commands_help_answers_without_torch() -> None:

@@ -19,6 +19,7 @@ CASE_FOLDER = "@CASE@"
 """Stands for the folder of the case in the JSON files of honest inputs, which name their raw dataset."""
 
 TASK = "raw/Task01_Ball"
+OTHER_TASK = "raw/Task02_Ball"
 _SHAPE_XYZ = (16, 14, 12)
 _TIME_S = 1_700_000_000
 """Time of all input files: digests of raw files contain it."""
@@ -115,6 +116,17 @@ def make_workspace(*, trained: bool, n_tests: int = 0) -> dict[str, bytes]:
             _must_succeed(["train", *workspace_options(folder, command="train"), *TRAINING])
             (run,) = (folder / "results").rglob("fold_0")
             _must_succeed(["validate", "--model", str(run), "--device", "cpu", "--workers", "1"])
+        return _read_workspace(folder)
+
+
+def make_configurations() -> dict[str, bytes]:
+    """Return raw data, prepared data and two folds each of a trained 2D and a 3D configuration."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_files({f"{TASK}/{n}": c for n, c in make_dataset(5).items()}, folder)
+        for dim in ("2", "3"):
+            options = ["--prepared", str(folder / "prepared"), "--results", str(folder / "results"), "--filters", "4,8"]
+            _must_succeed(["run", str(folder / TASK), *options, "--dim", dim, "--folds", "0-1", *TRAINING])
         return _read_workspace(folder)
 
 

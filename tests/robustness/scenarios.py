@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from robustness.datasets import TASK, make_workspace, workspace_options
+from robustness.datasets import OTHER_TASK, TASK, make_configurations, make_dataset, make_workspace, workspace_options
 from robustness.formats.models import make_dynunet_checkpoint, make_nnunet_zip
 
 Files = dict[str, bytes]
 
 _RUN = "results/Task01_Ball/3d/fold_0"
 _EPOCHS = ("--epochs", "3", "--steps-per-epoch", "4", "--batch-size", "2", "--device", "cpu")
+_CONFIGURATIONS = ("--configurations", "2d,3d", "--folds", "0-1")
 _TIMED = ("--max-time", "8s", "--batch-size", "2", "--device", "cpu")
 _CPU = ("--device", "cpu")
 
@@ -23,7 +24,7 @@ class Scenario:
     """A command with its inputs.
 
     Attributes:
-        needs: which inputs: ``raw``, ``prepared``, ``trained`` or ``models``.
+        needs: which inputs: ``raw``, ``two datasets``, ``prepared``, ``trained``, ``configurations`` or ``models``.
         arguments: from the folder of the trial to the command line.
         roots: folders of results, below the folder of the trial.
         resuming: more arguments when the command is repeated.
@@ -108,6 +109,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         arguments=lambda f: ["convert", str(f / TASK), "--to", "nnunet", *_out(f, "out/Dataset001_Ball"), "--copy"],
     ),
     Scenario(
+        name="convert --merge",
+        needs="two datasets",
+        arguments=lambda f: [
+            *("convert", str(f / TASK), str(f / OTHER_TASK), "--merge", "--copy", "--suffix", ".nii.gz"),
+            *("--to", "nnunet", *_out(f, "out/Dataset001_Ball")),
+        ],
+    ),
+    Scenario(
         name="import nnunet",
         needs="models",
         arguments=lambda f: ["import", "nnunet", str(f / "model.zip"), *_out(f, "out/model")],
@@ -128,7 +137,12 @@ SCENARIOS: tuple[Scenario, ...] = (
                 name="export onnx",
                 needs="trained",
                 arguments=lambda f: ["export", "onnx", str(f / _RUN), *_out(f, "out/model.onnx")],
-            )
+            ),
+            Scenario(
+                name="export triton",
+                needs="trained",
+                arguments=lambda f: ["export", "triton", str(f / _RUN), *_out(f)],
+            ),
         ]
         if find_spec("onnx")
         else []
@@ -152,6 +166,17 @@ SCENARIOS: tuple[Scenario, ...] = (
         arguments=lambda f: ["run", *_run_options(f), *_EPOCHS[:6], "--folds", "0-1"],
         roots=("prepared", "results"),
     ),
+    Scenario(
+        name="run --configurations",
+        needs="raw",
+        arguments=lambda f: ["run", *_run_options(f), *_EPOCHS[:6], *_CONFIGURATIONS],
+        roots=("prepared", "results"),
+    ),
+    Scenario(
+        name="select",
+        needs="configurations",
+        arguments=lambda f: ["select", str(f / "results" / "Task01_Ball"), *_out(f), *_CPU],
+    ),
 )
 
 
@@ -164,8 +189,12 @@ def make_inputs(needs: str) -> Files:
     """Return the files of the inputs that a scenario needs."""
     if needs == "models":
         return {"model.zip": make_nnunet_zip(), "model.ckpt": make_dynunet_checkpoint()}
+    if needs == "configurations":
+        return make_configurations()
     workspace = make_workspace(trained=needs == "trained", n_tests=1)
-    kept = {"raw": ("raw/",), "prepared": ("raw/", "prepared/"), "trained": ("raw/", "prepared/", "results/")}[needs]
+    if needs == "two datasets":
+        workspace |= {f"{OTHER_TASK}/{name}": content for name, content in make_dataset(3).items()}
+    kept = {"prepared": ("raw/", "prepared/"), "trained": ("raw/", "prepared/", "results/")}.get(needs, ("raw/",))
     return {name: content for name, content in workspace.items() if name.startswith(kept)}
 
 

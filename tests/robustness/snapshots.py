@@ -13,8 +13,8 @@ import blosc2
 import numpy as np
 from safetensors.numpy import load_file
 
-_VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid|crc32)")
-_DIGEST = re.compile(r"digest|^models$")
+_VOLATILE = re.compile(r"(finished|created|started|date|.*seconds.*|.*_s|.*per_second|machine|elapsed|host|pid|crc32)")
+_DIGEST = re.compile(r"digest|^models$|^key$|^combined_from$")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
 _IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)\.decathlete-(lock|reader)[^/]*$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")

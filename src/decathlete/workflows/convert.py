@@ -15,7 +15,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
-from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
+from decathlete.dataset.conversion.run import ConversionResult, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import Source, read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
@@ -48,7 +48,7 @@ def convert(
     workers: int = 2,
     overwrite: bool = False,
     listen: Listen = lambda _: None,
-) -> Record:
+) -> ConversionResult:
     """Create a dataset in another layout in the folder ``output``; unchanged files become links.
 
     Args:

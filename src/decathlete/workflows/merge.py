@@ -12,7 +12,7 @@ from decathlete.core.output_paths import check_writable_path
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.jobs import Job
 from decathlete.dataset.conversion.merge import MergedDatasets, merge_sources
-from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
+from decathlete.dataset.conversion.run import ConversionResult, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
@@ -36,7 +36,7 @@ def merge_datasets(
     workers: int = 2,
     overwrite: bool = False,
     listen: Listen = lambda _: None,
-) -> Record:
+) -> ConversionResult:
     """Create one dataset from several in the folder ``output``; unchanged files become links.
 
     Classes with the same name become one class. The manifest lists for each case which classes were annotated, so that

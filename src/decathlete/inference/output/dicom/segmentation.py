@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
-from decathlete.core.structure_codes import Code
+from decathlete.core.structure_codes import DicomCode
 from decathlete.errors import OutputError
 from decathlete.inference.output.dicom.codes import Description
 from decathlete.inference.output.dicom.source import SourceSeries
@@ -126,7 +126,7 @@ def _description(number: int, structure: Description, algorithm: Any, uid: str) 
     return description
 
 
-def _concept(code: Code) -> Any:
+def _concept(code: DicomCode) -> Any:
     return hd.sr.CodedConcept(code.code, code.scheme, code.meaning)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -18,6 +19,7 @@ import decathlete
 from decathlete import errors
 from decathlete.cli.main import COMMANDS, GROUPS
 
+SOURCE = Path(decathlete.__file__).parent
 FUNCTIONS = [*COMMANDS, *(f"{group}_{second}" for group, (_, commands) in GROUPS.items() for second in commands)]
 
 
@@ -67,6 +69,38 @@ def test_what_functions_take_and_records_hold_is_public(name: str) -> None:
     assert [
         part.__qualname__ for part in used if part.__module__.startswith("decathlete.") and part not in public
     ] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(decathlete)) - {"__version__"}))
+def test_options_are_given_by_name(name: str) -> None:
+    value = getattr(decathlete, name)
+    functions = {value} if inspect.isfunction(value) else {getattr(value, member) for member in _methods(value)}
+    positional = [
+        f"{function.__qualname__}: {parameter.name}"
+        for function in functions
+        if function.__module__.startswith("decathlete.")
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is not parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+    ]
+    assert positional == []
+
+
+def test_fields_of_dataclasses_are_given_by_name() -> None:
+    positional = [
+        f"{path.relative_to(SOURCE)}: {node.name}"
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for decorator in map(ast.unparse, node.decorator_list)
+        if decorator.startswith("dataclass") and "kw_only=True" not in decorator
+    ]
+    assert positional == []
+
+
+def _methods(value: type) -> list[str]:
+    """Return the names of the public methods, also of the class itself."""
+    members = inspect.getmembers(value, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+    return [name for name, _ in members if not name.startswith("_")]
 
 
 def _owners(value: Any) -> Iterator[Any]:

@@ -56,7 +56,7 @@ def download(
 
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
-        folder = download_task(task, data, region=region, url=url, progress=bar.bytes, log=bar.log)
+        folder = download_task(task, data=data, region=region, url=url, progress=bar.bytes, log=bar.log)
     echo(folder)
 
 

@@ -123,7 +123,7 @@ def load_pretrained(network: nn.Module, plan: Plan, folder: Path) -> Transfer:
         ModelError: see :func:`open_pretrained`, or no weight fits.
     """
     member = open_pretrained(folder, plan)
-    trained = member.build(0).state_dict()
+    trained = member.build(number=0).state_dict()
     names = _Names.of(member.plan, plan)
     state = network.state_dict()
     carried: list[str] = []

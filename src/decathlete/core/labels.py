@@ -20,6 +20,7 @@ MAX_INDICES = 254
 """Largest number of classes and sets of unannotated classes together, background included."""
 
 Activation = Literal["softmax", "sigmoid"]
+LabelKind = Literal["classes", "regions"]
 
 
 class LabelClass(Schema):
@@ -116,6 +117,21 @@ class LabelSet(Schema):
     def n_outputs(self) -> int:
         """Number of output channels: one per region, or one per class including the background."""
         return len(self.regions) or self.n_classes
+
+    @property
+    def kind(self) -> LabelKind:
+        """What the output channels are: exclusive ``classes``, the background included, or overlapping ``regions``."""
+        return "regions" if self.regions else "classes"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Name of each output channel."""
+        return tuple(output.name for output in self.regions or self.classes)
+
+    @property
+    def n_background_outputs(self) -> int:
+        """Number of output channels before those of the structures: one for the background of exclusive classes."""
+        return self.n_outputs - len(self.structures)
 
     @property
     def structures(self) -> tuple[Region, ...]:

@@ -9,7 +9,7 @@ from .benchmarking.options import BenchmarkOptions as BenchmarkOptions
 from .benchmarking.record import (
     BenchmarkRecord as BenchmarkRecord,
     BenchmarkSettings as BenchmarkSettings,
-    PeakMemory as PeakMemory,
+    MemoryUse as MemoryUse,
     Throughput as Throughput,
 )
 from .benchmarking.run import (

@@ -24,7 +24,7 @@ class Throughput(Schema):
     voxels_per_s: float
 
 
-class PeakMemory(Schema):
+class MemoryUse(Schema):
     """Peak memory, bytes: the sum of all processes' RSS, and the maximum over the CUDA devices."""
 
     rss_bytes: int
@@ -106,7 +106,7 @@ class BenchmarkRecord(Schema):
     versions: SoftwareVersions
     throughput: Throughput
     latency_ms: Latency
-    peak_memory: PeakMemory
+    peak_memory: MemoryUse
     trace: str | None = None
     seconds: tuple[tuple[float, ...], ...]
 
@@ -138,10 +138,10 @@ def sum_throughput(measurements: Sequence[Measurement]) -> Throughput:
     )
 
 
-def combine_memory(measurements: Sequence[Measurement]) -> PeakMemory:
+def combine_memory(measurements: Sequence[Measurement]) -> MemoryUse:
     """Combine the peak memories of all processes."""
     on_device = [m.device_bytes for m in measurements if m.device_bytes is not None]
-    return PeakMemory(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
+    return MemoryUse(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
 
 
 def _times(patch: Axes) -> str:

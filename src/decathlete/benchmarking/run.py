@@ -226,7 +226,7 @@ def _settings(task: BenchmarkTask, measurements: list[Measurement]) -> Benchmark
         augment=options.augment,
         volumes=options.volumes,
         volume_shape=(options.shape or RANDOM_VOLUME_SHAPE) if options.volumes and not options.real else None,
-        overlap=options.overlap if options.volumes else None,
-        blend=options.blend if options.volumes else None,
-        tta=options.tta,
+        overlap=options.window.overlap if options.volumes else None,
+        blend=options.window.blend if options.volumes else None,
+        tta=options.window.tta,
     )

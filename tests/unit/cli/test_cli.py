@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
+from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, SlidingWindow, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.main import app
@@ -455,11 +455,9 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         batch_size=3,
         patch=(16, 8),
         plan=PlanOptions(filters=(4, 8), deep_supervision=False, overrides=("network.norm=batch",)),
-        tta=True,
+        window=SlidingWindow(tta=True, overlap=0.25, blend="constant"),
         volumes=True,
         shape=(9, 8, 7),
-        overlap=0.25,
-        blend="constant",
         warmup=1,
         steps=2,
         profile=True,

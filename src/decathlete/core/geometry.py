@@ -54,6 +54,11 @@ class Geometry(Schema):
     """The grid of one volume: shape, full affine (including shear), and fields of the header.
 
     In images of formats without a spacing (:meth:`pixels`), lengths are in pixels instead of mm.
+
+    Attributes:
+        shape_ZYX: number of voxels along each axis, 1 or more.
+        affine: 4x4, from the array's indices (z, y, x, 1) to positions in RAS+ mm; finite and invertible.
+        header: fields of the file's header.
     """
 
     shape_ZYX: Shape

@@ -24,14 +24,24 @@ LabelKind = Literal["classes", "regions"]
 
 
 class LabelClass(Schema):
-    """One class: its name and its value in the files."""
+    """One class.
+
+    Attributes:
+        name: name in reports and scores.
+        value: value of its voxels in label maps.
+    """
 
     name: str
     value: int
 
 
 class Region(Schema):
-    """One output channel of a region model: a named set of label values (whole tumour = {1, 2, 3})."""
+    """One output channel of a region model: a named set of label values (whole tumour = {1, 2, 3}).
+
+    Attributes:
+        name: name in reports and scores.
+        values: values of the classes that the region consists of.
+    """
 
     name: str
     values: tuple[int, ...]

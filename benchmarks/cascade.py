@@ -39,7 +39,7 @@ N_CASES, N_BALLS = 8, 10
 def make_sides(folder: Path, *, seed: int) -> Path:
     """Write the phantom dataset."""
     names = [f"sides_{i:02d}" for i in range(N_CASES)]
-    geometry = Geometry.plain((EDGE,) * 3, (1.0, 1.0, 1.0))
+    geometry = Geometry.plain((EDGE,) * 3, spacing_ZYX=(1.0, 1.0, 1.0))
     for name in names:
         random = stream(seed, "sides", name)
         label_ZYX = _balls(random)

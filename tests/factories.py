@@ -75,7 +75,7 @@ def make_oblique_geometry(shape_ZYX: tuple[int, int, int], spacing_ZYX=(1.0, 1.0
     a, b = np.deg2rad([degrees, degrees / 2])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    matrix = Geometry.plain(shape_ZYX, spacing_ZYX).matrix
+    matrix = Geometry.plain(shape_ZYX, spacing_ZYX=spacing_ZYX).matrix
     matrix[:3, :3] = about_z @ about_x @ matrix[:3, :3]
     matrix[:3, 3] = (-31.5, 12.25, 7.0)
     return Geometry.from_matrix(shape_ZYX, matrix)

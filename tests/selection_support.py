@@ -107,7 +107,7 @@ def write_dataset(root: Path, *, n_cases: int = 10, unknown: Sequence[float] = (
         channels = np.stack([shown, shown])
         channels[0][free & (draw < first)] = 0.55
         channels[1][free & (draw >= first) & (draw < both)] = 0.55
-        geometry = Geometry.plain(truth.shape, SPACING)
+        geometry = Geometry.plain(truth.shape, spacing_ZYX=SPACING)
         for channel in range(2):
             write_image(root / "imagesTr" / f"c{number:02}_{channel:04}.nii.gz", channels[channel][None], geometry)
         write_label(root / "labelsTr" / f"c{number:02}.nii.gz", truth, geometry)

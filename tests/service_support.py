@@ -59,7 +59,7 @@ def image_bytes(shape: tuple[int, int, int] = (20, 24, 18), *, seed: int = 0, su
     import tempfile
 
     array = np.random.default_rng(seed).normal(100, 20, (1, *shape)).astype(np.float32)
-    geometry = make_oblique_geometry(shape) if suffix != ".png" else Geometry.plain(shape, (1.0, 1.0, 1.0))
+    geometry = make_oblique_geometry(shape) if suffix != ".png" else Geometry.plain(shape, spacing_ZYX=(1.0, 1.0, 1.0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"image{suffix}"
         write_image(path, array, geometry)
@@ -411,7 +411,7 @@ def _two_channels() -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.nii.gz"
-        write_image(path, np.ones((2, 8, 8, 8), np.float32), Geometry.plain((8, 8, 8), (1.0, 1.0, 1.0)))
+        write_image(path, np.ones((2, 8, 8, 8), np.float32), Geometry.plain((8, 8, 8), spacing_ZYX=(1.0, 1.0, 1.0)))
         return path.read_bytes()
 
 

@@ -45,7 +45,7 @@ def save_images(folder: Path, n: int) -> Path:
     for number in range(n):
         shape, spacing = (12 + number % 7, 20 - number % 5, 15 + number % 4), SPACINGS[number % len(SPACINGS)]
         image, _ = make_volumes(shape, seed=number)
-        geometry = make_oblique_geometry(shape, spacing) if number % 2 else Geometry.plain(shape, spacing)
+        geometry = make_oblique_geometry(shape, spacing) if number % 2 else Geometry.plain(shape, spacing_ZYX=spacing)
         affine = geometry.matrix[:, XYZ]
         if number % 3 == 0:
             affine = affine @ np.diag([-1, 1, -1, 1])

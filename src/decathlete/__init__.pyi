@@ -1,20 +1,55 @@
 """The public names, each with its module: type checkers read this file, and so does the import on first use."""
 
 from .augmentation.config import AugmentationConfig as AugmentationConfig
+from .benchmarking.machine import (
+    BenchmarkMachine as BenchmarkMachine,
+    SoftwareVersions as SoftwareVersions,
+)
 from .benchmarking.options import BenchmarkOptions as BenchmarkOptions
+from .benchmarking.record import (
+    BenchmarkRecord as BenchmarkRecord,
+    BenchmarkSettings as BenchmarkSettings,
+    MemoryUse as MemoryUse,
+    Throughput as Throughput,
+)
 from .benchmarking.run import (
     BenchmarkResult as BenchmarkResult,
     benchmark as benchmark,
 )
 from .cluster.connection import connect_cluster as connect_cluster
-from .core.geometry import Geometry as Geometry
-from .core.labels import LabelSet as LabelSet
+from .cluster.executor import DaskExecutor as DaskExecutor
+from .core.geometry import (
+    AxisTransform as AxisTransform,
+    Geometry as Geometry,
+    HeaderCodes as HeaderCodes,
+)
+from .core.labels import (
+    LabelClass as LabelClass,
+    LabelSet as LabelSet,
+    Region as Region,
+)
+from .core.latency import Latency as Latency
+from .core.parallel import CaseExecutor as CaseExecutor
+from .core.progress import CaseProgress as CaseProgress
+from .core.registry import ComponentSettings as ComponentSettings
 from .core.sliding_window import SlidingWindow as SlidingWindow
-from .dataset.check_report import CheckReport as CheckReport
+from .core.structure_codes import (
+    DicomCode as DicomCode,
+    StructureCode as StructureCode,
+)
+from .dataset.check_report import (
+    CheckReport as CheckReport,
+    Problem as Problem,
+)
 from .dataset.conversion.plain_sources import FileNames as FileNames
+from .dataset.conversion.run import ConversionResult as ConversionResult
 from .dataset.download import download as download
 from .dataset.manifest import read_dataset as read_dataset
-from .dataset.spec import DatasetSpec as DatasetSpec
+from .dataset.plain_folders import PlainDataset as PlainDataset
+from .dataset.spec import (
+    Case as Case,
+    DatasetSpec as DatasetSpec,
+)
 from .errors import (
     ArchiveError as ArchiveError,
     CasesFailedError as CasesFailedError,
@@ -38,19 +73,42 @@ from .errors import (
     StoreError as StoreError,
     TritonError as TritonError,
 )
-from .evaluation.cross_validation import CrossValidation as CrossValidation
+from .evaluation.comparison import Difference as Difference
+from .evaluation.cross_validation import (
+    ClassMeans as ClassMeans,
+    CrossValidation as CrossValidation,
+    FoldScores as FoldScores,
+    Spread as Spread,
+)
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.metric_info import MetricInfo as MetricInfo
+from .evaluation.metrics import Metric as Metric
+from .evaluation.origin import ScoresOrigin as ScoresOrigin
 from .evaluation.scores import (
     CaseScores as CaseScores,
+    ClassScores as ClassScores,
+    ClassSummary as ClassSummary,
+    Headline as Headline,
+    MetricStatistics as MetricStatistics,
     Scores as Scores,
 )
 from .export.exporters import ExportResult as ExportResult
 from .export.exporters.triton import TritonRepository as TritonRepository
 from .export.programs import ExportedProgram as ExportedProgram
 from .export.triton_options import TritonSettings as TritonSettings
+from .inference.exported_program import (
+    ProgramRecord as ProgramRecord,
+    Quantisation as Quantisation,
+)
 from .inference.options import PredictOptions as PredictOptions
 from .inference.output.dicom.result import DicomOptions as DicomOptions
 from .inference.output.output_kind import OutputKind as OutputKind
+from .inference.output.probabilities import ProbabilityStore as ProbabilityStore
+from .inference.output.provenance import (
+    ModelUse as ModelUse,
+    PredictionRecord as PredictionRecord,
+    RecordedSettings as RecordedSettings,
+)
 from .inference.predict import Predictor as Predictor
 from .inference.predict_files import PredictedFile as PredictedFile
 from .inference.prediction import Prediction as Prediction
@@ -67,23 +125,45 @@ from .interop.nnunet_export import (
     NnUNetExportResult as NnUNetExportResult,
     export_nnunet as export_nnunet,
 )
+from .io.dicom_label import LabelStructures as LabelStructures
 from .models.bundle import (
+    BundleMember as BundleMember,
     ModelBundle as ModelBundle,
     TrainedMember as TrainedMember,
 )
 from .models.combine import combine_bundles as combine_bundles
 from .models.record import (
     Combination as Combination,
+    ComponentOrigin as ComponentOrigin,
+    MemberRecord as MemberRecord,
     ModelRecord as ModelRecord,
+    NetworkRecord as NetworkRecord,
     PostprocessingStep as PostprocessingStep,
 )
 from .planning.explain import explain as explain
-from .planning.fingerprint import Fingerprint as Fingerprint
+from .planning.fingerprint import (
+    CaseFingerprint as CaseFingerprint,
+    Fingerprint as Fingerprint,
+    IntensityStatistics as IntensityStatistics,
+)
+from .planning.network_spec import NetworkSpec as NetworkSpec
 from .planning.options import PlanOptions as PlanOptions
 from .planning.overrides import preset_options as preset_options
-from .planning.plan import Plan as Plan
-from .preprocessing.store import PreparedStore as PreparedStore
-from .serving.dicom_node.settings import DicomNodeSettings as DicomNodeSettings
+from .planning.plan import (
+    CoarseStart as CoarseStart,
+    Plan as Plan,
+    Range as Range,
+    Resampling as Resampling,
+    TrainingRanges as TrainingRanges,
+)
+from .preprocessing.store import (
+    PreparedStore as PreparedStore,
+    StoredCase as StoredCase,
+)
+from .serving.dicom_node.settings import (
+    DicomNodeSettings as DicomNodeSettings,
+    Peer as Peer,
+)
 from .serving.http.server import serve as serve
 from .serving.settings import (
     ModelSource as ModelSource,
@@ -91,15 +171,23 @@ from .serving.settings import (
     ServiceSettings as ServiceSettings,
 )
 from .serving.triton.benchmark import (
+    BenchmarkReport as BenchmarkReport,
+    BenchmarkRow as BenchmarkRow,
     TritonBenchmarkOptions as TritonBenchmarkOptions,
     triton_benchmark as triton_benchmark,
 )
+from .serving.triton.comparison import CaseComparison as CaseComparison
+from .serving.triton.load import LoadOptions as LoadOptions
+from .serving.triton.protocol import ClientOptions as ClientOptions
 from .serving.triton.server import (
     TritonServerOptions as TritonServerOptions,
     triton_start as triton_start,
 )
 from .serving.triton.verify import (
+    ModelVerification as ModelVerification,
+    Thresholds as Thresholds,
     TritonVerifyOptions as TritonVerifyOptions,
+    VerificationReport as VerificationReport,
     triton_verify as triton_verify,
 )
 from .synthetic.brain_cohort import CohortOptions as CohortOptions
@@ -107,10 +195,14 @@ from .training.config import (
     TrainConfig as TrainConfig,
     ValidationConfig as ValidationConfig,
 )
+from .training.objective.optimizers import OptimizerSettings as OptimizerSettings
+from .training.reporting.progress import TrainingProgress as TrainingProgress
 from .training.results import TrainResult as TrainResult
+from .transfer.http import Patience as Patience
 from .workflows.check import check as check
 from .workflows.components import (
     ComponentInfo as ComponentInfo,
+    SettingInfo as SettingInfo,
     components as components,
 )
 from .workflows.convert import convert as convert
@@ -132,7 +224,10 @@ from .workflows.export_model import (
     export_openvino as export_openvino,
 )
 from .workflows.export_triton import export_triton as export_triton
-from .workflows.fold import FoldResult as FoldResult
+from .workflows.fold import (
+    FoldResult as FoldResult,
+    PipelineOptions as PipelineOptions,
+)
 from .workflows.merge import merge_datasets as merge_datasets
 from .workflows.plain_dataset import describe_folders as describe_folders
 from .workflows.predict import predict as predict
@@ -148,7 +243,12 @@ from .workflows.run_configurations import (
     ConfigurationsResult as ConfigurationsResult,
     run_configurations as run_configurations,
 )
-from .workflows.selection.record import Selection as Selection
+from .workflows.selection.record import (
+    CandidateRecord as CandidateRecord,
+    PostprocessingDecision as PostprocessingDecision,
+    Selection as Selection,
+    StepDecision as StepDecision,
+)
 from .workflows.selection.result import SelectResult as SelectResult
 from .workflows.selection.select import select as select
 from .workflows.train import (

@@ -84,7 +84,7 @@ def make_store(folder: Path, plan: Plan) -> PreparedStore:
 def dice_of(model: Path, store: PreparedStore, *, tta: bool) -> float:
     """Mean Dice of both sides over the held-out cases."""
     bundle = ModelBundle.load(model)
-    plan, network = bundle.record.plan, bundle.build(0)
+    plan, network = bundle.record.plan, bundle.build(number=0)
     dice = []
     for case_id in store.splits.folds[0].val:
         case = store.case(case_id)

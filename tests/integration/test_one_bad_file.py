@@ -64,7 +64,7 @@ def _noise(path: Path) -> None:
 
 def _far_apart(path: Path) -> None:
     voxels = np.arange(16**3, dtype=np.float32).reshape(1, 16, 16, 16)
-    write_volume(path, voxels, Geometry.plain((16, 16, 16), (352.0, 1.0, 1.0)))
+    write_volume(path, voxels, Geometry.plain((16, 16, 16), spacing_ZYX=(352.0, 1.0, 1.0)))
 
 
 BAD = {"colours": _colours, "claim": _claim, "noise": _noise, "far apart": _far_apart}

@@ -125,7 +125,7 @@ def test_post_processing_changes_the_label_map_and_its_volumes(models, image, tm
     plain, found = run(models[0], image), run(cleaned.folder, image)
     labels = cleaned.record.labels
     expected = postprocess(
-        plain.label_ZYX, Geometry.plain(image.shape[1:], SPACING), labels, build_steps([LARGEST], labels)
+        plain.label_ZYX, Geometry.plain(image.shape[1:], spacing_ZYX=SPACING), labels, build_steps([LARGEST], labels)
     )
     assert np.array_equal(found.label_ZYX, expected)
     assert not np.array_equal(found.label_ZYX, plain.label_ZYX)
@@ -139,7 +139,7 @@ def test_small_images_that_share_batches_get_the_same(models, tmp_path):
     predictor = Predictor.load(model, device="cpu", precision="fp32", engine="torch", batch_size=4)
     for seed in range(3):
         volume = make_volumes((14, 15, 16), seed=seed)[0]
-        write_image(tmp_path / "images" / f"{seed}.nii.gz", volume, Geometry.plain((14, 15, 16), SPACING))
+        write_image(tmp_path / "images" / f"{seed}.nii.gz", volume, Geometry.plain((14, 15, 16), spacing_ZYX=SPACING))
     options = PredictOptions(device="cpu", precision="fp32", engine="torch", batch_size=4)
     done = predict(model, tmp_path / "images", tmp_path / "out", options=options, save_probabilities=True)
     for seed, file in enumerate(done):
@@ -151,7 +151,7 @@ def test_small_images_that_share_batches_get_the_same(models, tmp_path):
 
 def test_every_member_is_recorded_beside_a_prediction(models, image, tmp_path):
     combined = combine_bundles(models[:2], tmp_path / "combined")
-    write_image(tmp_path / "images" / "a.nii.gz", image, Geometry.plain(image.shape[1:], SPACING))
+    write_image(tmp_path / "images" / "a.nii.gz", image, Geometry.plain(image.shape[1:], spacing_ZYX=SPACING))
     predict(combined.folder, tmp_path / "images", tmp_path / "out", options=PredictOptions(device="cpu"))
     used = json.loads((tmp_path / "out" / "a.json").read_text())["settings"]["models"]
     assert [(model["digest"], model["dims"]) for model in used] == [(combined.digest, 3), (combined.digest, 2)]

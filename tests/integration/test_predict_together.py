@@ -73,7 +73,7 @@ def batches(predictor, number=0):
 def save_images(folder, shapes=SHAPES):
     for number, shape in enumerate(shapes):
         image, _ = make_volumes(shape, seed=number)
-        write_image(folder / f"case{number}.nii.gz", image, Geometry.plain(shape, (1.0, 1.0, 1.0)))
+        write_image(folder / f"case{number}.nii.gz", image, Geometry.plain(shape, spacing_ZYX=(1.0, 1.0, 1.0)))
     return folder
 
 
@@ -175,7 +175,7 @@ def test_a_window_that_memory_does_not_hold_fails_its_own_case(model, images, tm
         (folder / path.name).symlink_to(path)
     peak = np.ones((1, 16, 16, 16), np.float32)
     peak[0, 8, 8, 8] = 1e6  # far above all others also when it is normalised
-    write_image(folder / "case3_peak.nii.gz", peak, Geometry.plain((16, 16, 16), (1.0, 1.0, 1.0)))
+    write_image(folder / "case3_peak.nii.gz", peak, Geometry.plain((16, 16, 16), spacing_ZYX=(1.0, 1.0, 1.0)))
     predictor = recording(model, batch_size=5, fails=lambda windows: windows.max() > 50)
     with pytest.raises(CasesFailedError, match=r"case3_peak: out of memory for[^\n]*\n\s+→ ") as failed:
         predict_files(predictor, folder, tmp_path / "shared")

@@ -210,7 +210,7 @@ def test_a_selection_by_label_maps_that_were_corrected_is_made_again(selected, s
     again = {"dataset_root": root, "options": OPTIONS, "workers": 1}
     assert decathlete.select(results, **again).selection == selected.selection, "the place of the files does not count"
     truth = support.make_truth(1)  # of a wider organ
-    write_label(root / "labelsTr" / "c00.nii.gz", truth, Geometry.plain(truth.shape, support.SPACING))
+    write_label(root / "labelsTr" / "c00.nii.gz", truth, Geometry.plain(truth.shape, spacing_ZYX=support.SPACING))
     with pytest.raises(OutputError, match="selection of other models, options or cases"):
         decathlete.select(results, **again)
     found = decathlete.select(results, overwrite=True, **again)
@@ -230,5 +230,7 @@ def test_a_selection_that_was_stopped_is_finished_by_the_same_command(selected, 
     assert read_label(path).array_ZYX.shape == (12, 24, 24)
     steps = build_steps(found.selection.postprocessing.steps, support.LABELS)
     label_ZYX = read_label(results / "3d" / "fold_0" / "validation" / "c00.nii.gz").array_ZYX
-    expected = postprocess(label_ZYX, Geometry.plain(label_ZYX.shape, support.SPACING), support.LABELS, steps)
+    expected = postprocess(
+        label_ZYX, Geometry.plain(label_ZYX.shape, spacing_ZYX=support.SPACING), support.LABELS, steps
+    )
     assert np.array_equal(read_label(found.folder / "validation" / "c00.nii.gz").array_ZYX, expected)

@@ -32,7 +32,7 @@ def _make_dataset(folder: Path) -> None:
             label = (radius < 0.75).astype(np.uint8) + (radius < 0.4)
             image = np.array([60, 110, 160])[label] + rng.normal(0, 8, shape)
             image[:, :3], label[:, :3] = 0, 0
-            geometry = Geometry.plain(shape, spacing)
+            geometry = Geometry.plain(shape, spacing_ZYX=spacing)
             write_image(folder / f"images{part}" / f"case{number}_0000.nii.gz", image[None], geometry)
             if part == "Tr":
                 write_label(folder / "labelsTr" / f"case{number}.nii.gz", label, geometry)

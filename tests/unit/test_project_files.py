@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
@@ -67,6 +68,18 @@ def test_commit_hooks_run_the_same_tools_as_make_check() -> None:
     checked = {" ".join(tool).removeprefix("$(BIN)/").strip() for tool in tools}
     hooks = [hook["entry"] for repo in read_yaml(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     assert {" ".join(entry.split()[:2]) if "ruff" in entry else entry for entry in hooks} == checked
+
+
+def test_no_function_is_written_twice() -> None:
+    modules: dict[tuple[str, str], list[str]] = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                content = ast.unparse(ast.Module(body, []))
+                if len(body) > 1 or len(content) > 80:
+                    modules.setdefault((ast.unparse(node.args), content), []).append(f"{path.name}: {node.name}")
+    assert [names for names in modules.values() if len(names) > 1] == []
 
 
 def test_the_devcontainer_uses_the_environment_of_the_makefile() -> None:

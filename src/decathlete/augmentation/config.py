@@ -126,7 +126,7 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         """Return a configuration that leaves patches as they are: every transform is disabled."""
         return cls.model_validate({name: {"enabled": False} for name in DEFAULT_TRANSFORMS})
 
-    def with_corrupted_masks(self, source: AugmentationConfig | None = None) -> Self:
+    def with_corrupted_masks(self, *, source: AugmentationConfig | None = None) -> Self:
         """Return a copy that also corrupts the masks of a cascade's previous stage.
 
         Args:

@@ -16,7 +16,7 @@ from decathlete.version import __version__
 CPUINFO = Path("/proc/cpuinfo")
 
 
-class Machine(Schema):
+class BenchmarkMachine(Schema):
     """Machine of a benchmark.
 
     Attributes:
@@ -43,7 +43,7 @@ class Machine(Schema):
         return self.gpus[0] if self.gpus else f"{self.cpu}, {self.threads} thread(s)"
 
 
-class Versions(Schema):
+class SoftwareVersions(Schema):
     """Versions of the software; ``None``: not used."""
 
     decathlete: str
@@ -53,10 +53,10 @@ class Versions(Schema):
     cudnn: int | None = None
 
 
-def describe_machine(hardware: Hardware, *, threads: int) -> Machine:
+def describe_machine(hardware: Hardware, *, threads: int) -> BenchmarkMachine:
     """Describe this machine with the GPUs in ``hardware``."""
     processors = psutil.cpu_count() or 1
-    return Machine(
+    return BenchmarkMachine(
         cpu=_cpu_model(),
         cores=psutil.cpu_count(logical=False) or processors,
         processors=processors,
@@ -67,10 +67,10 @@ def describe_machine(hardware: Hardware, *, threads: int) -> Machine:
     )
 
 
-def read_versions() -> Versions:
+def read_versions() -> SoftwareVersions:
     """Return the versions of the software in this process."""
     on_cuda = torch.cuda.is_available()
-    return Versions(
+    return SoftwareVersions(
         decathlete=__version__,
         python=platform.python_version(),
         torch=torch.__version__,

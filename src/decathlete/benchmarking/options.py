@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from pydantic import ValidationError
-
-from decathlete.core.choices import BenchmarkMode, Blend, Layout, PrecisionChoice
-from decathlete.core.schema import describe
+from decathlete.core.choices import BenchmarkMode, Layout, PrecisionChoice
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError, problems_found
 from decathlete.planning.network_spec import Axes, Dims
@@ -38,9 +35,7 @@ class BenchmarkOptions:
         steps: number of measured steps (predictions).
         volumes: predict whole volumes by sliding windows instead of batches of windows.
         shape: shape of the random volumes, voxels; ``None``: that of a BraTS scan.
-        tta: average over flips.
-        overlap: overlap of neighbouring windows, share of the patch, with ``volumes``.
-        blend: weights of overlapping windows, with ``volumes``.
+        window: how windows are combined: ``tta`` in mode ``predict``, ``overlap`` and ``blend`` with ``volumes``.
         profile: profile additional steps with torch's profiler.
         amp: mixed precision: fp16 on CUDA, else bf16.
         compile: compile the trained network with torch.compile.
@@ -65,9 +60,7 @@ class BenchmarkOptions:
     steps: int = 50
     volumes: bool = False
     shape: tuple[int, int, int] | None = None
-    tta: bool = False
-    overlap: float = 0.5
-    blend: Blend = "gaussian"
+    window: SlidingWindow = SlidingWindow()
     profile: bool = False
     amp: bool = False
     compile: bool = False
@@ -86,7 +79,7 @@ class BenchmarkOptions:
         for name in ("warmup", "steps", "devices", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 yield f"{name} is {value}; use 1 or more"
-        if self.mode == "train" and (self.volumes or self.tta):
+        if self.mode == "train" and (self.volumes or self.window.tta):
             yield "volumes and tta have an effect only in mode predict"
         if self.mode == "predict" and self.augment:
             yield "augment has an effect only in mode train"
@@ -96,11 +89,9 @@ class BenchmarkOptions:
             yield "amp sets the precision: use amp or precision, not both"
         if self.real and replace(self.plan, overrides=()) != DEFAULT_PLAN_OPTIONS:
             yield "options of the network have no effect with real data: use --set, or prepare the data with them"
+        if self.window.batch_size is not None or self.window.memory_gb is not None:
+            yield "batch_size and memory_gb of the window have no effect: use batch_size of the benchmark"
         yield from self._find_shape_problems()
-        try:
-            _ = self.window
-        except ValidationError as problem:
-            yield from describe(problem)
 
     def _find_shape_problems(self) -> Iterator[str]:
         if self.shape is not None and (self.real or not self.volumes):
@@ -109,11 +100,6 @@ class BenchmarkOptions:
             yield f"shape is {self.shape}; use 3 positive numbers"
         if self.patch is not None and (len(self.patch) != self.dims or min(self.patch) < 1):
             yield f"patch is {self.patch}; use {self.dims} positive numbers"
-
-    @property
-    def window(self) -> SlidingWindow:
-        """The sliding window over volumes, without its batch size, which is the plan's."""
-        return SlidingWindow(overlap=self.overlap, blend=self.blend, tta=self.tta)
 
     @property
     def n_profiled_steps(self) -> int:

@@ -98,7 +98,7 @@ def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Pr
 
 def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
     voxels = task.plan.batch_size * prod(task.plan.patch_size)
-    flip_axes = task.plan.mirrored_axes if task.options.tta else ()
+    flip_axes = task.plan.mirrored_axes if task.options.window.tta else ()
 
     def predict(windows: Tensor) -> None:
         mean_over_flips([engine], windows, flip_axes, side_swap=task.plan.side_swap)

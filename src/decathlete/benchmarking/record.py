@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from decathlete.benchmarking.machine import Machine, Versions
+from decathlete.benchmarking.machine import BenchmarkMachine, SoftwareVersions
 from decathlete.benchmarking.task import Measurement
 from decathlete.core.choices import BenchmarkMode, Blend, Layout
 from decathlete.core.latency import Latency
@@ -24,14 +24,14 @@ class Throughput(Schema):
     voxels_per_s: float
 
 
-class Memory(Schema):
+class MemoryUse(Schema):
     """Peak memory, bytes: the sum of all processes' RSS, and the maximum over the CUDA devices."""
 
     rss_bytes: int
     device_bytes: int | None
 
 
-class Settings(Schema):
+class BenchmarkSettings(Schema):
     """Conditions of a benchmark except the machine and the versions.
 
     Attributes:
@@ -101,12 +101,12 @@ class BenchmarkRecord(Schema):
 
     version: int = RECORD_VERSION
     date: str
-    settings: Settings
-    machine: Machine
-    versions: Versions
+    settings: BenchmarkSettings
+    machine: BenchmarkMachine
+    versions: SoftwareVersions
     throughput: Throughput
     latency_ms: Latency
-    peak_memory: Memory
+    peak_memory: MemoryUse
     trace: str | None = None
     seconds: tuple[tuple[float, ...], ...]
 
@@ -138,10 +138,10 @@ def sum_throughput(measurements: Sequence[Measurement]) -> Throughput:
     )
 
 
-def combine_memory(measurements: Sequence[Measurement]) -> Memory:
+def combine_memory(measurements: Sequence[Measurement]) -> MemoryUse:
     """Combine the peak memories of all processes."""
     on_device = [m.device_bytes for m in measurements if m.device_bytes is not None]
-    return Memory(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
+    return MemoryUse(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
 
 
 def _times(patch: Axes) -> str:

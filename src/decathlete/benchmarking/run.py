@@ -18,7 +18,7 @@ from decathlete.benchmarking.machine import describe_machine, read_versions
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.prediction import measure_prediction
 from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE, make_random_plan
-from decathlete.benchmarking.record import BenchmarkRecord, Settings, combine_memory, sum_throughput
+from decathlete.benchmarking.record import BenchmarkRecord, BenchmarkSettings, combine_memory, sum_throughput
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measurement
 from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import remove_partials
@@ -202,11 +202,11 @@ def create_unique_file(folder: Path, stem: str) -> Path:
         name = f"{stem}-{number}"
 
 
-def _settings(task: BenchmarkTask, measurements: list[Measurement]) -> Settings:
+def _settings(task: BenchmarkTask, measurements: list[Measurement]) -> BenchmarkSettings:
     options, plan = task.options, task.plan
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(plan.network).parameters())
-    return Settings(
+    return BenchmarkSettings(
         mode=options.mode,
         dims=plan.dims,
         data="prepared" if options.real else "random",
@@ -226,7 +226,7 @@ def _settings(task: BenchmarkTask, measurements: list[Measurement]) -> Settings:
         augment=options.augment,
         volumes=options.volumes,
         volume_shape=(options.shape or RANDOM_VOLUME_SHAPE) if options.volumes and not options.real else None,
-        overlap=options.overlap if options.volumes else None,
-        blend=options.blend if options.volumes else None,
-        tta=options.tta,
+        overlap=options.window.overlap if options.volumes else None,
+        blend=options.window.blend if options.volumes else None,
+        tta=options.window.tta,
     )

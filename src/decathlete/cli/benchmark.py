@@ -126,9 +126,11 @@ def benchmark(
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark as run_benchmark
     from decathlete.cli.progress import print_json
+    from decathlete.core.sliding_window import SlidingWindow
 
+    window = SlidingWindow(**vars(windows))
     result = run_benchmark(
-        BenchmarkOptions(mode=mode, **workload.to_fields(), **vars(windows), **measurement.to_fields()),
+        BenchmarkOptions(mode=mode, **workload.to_fields(), window=window, **measurement.to_fields()),
         workspace=folders.to_workspace(),
     )
     if as_json:

@@ -27,13 +27,13 @@ def components(
     from decathlete.workflows.components import list_components
 
     if as_json:
-        listing = describe_components(kind)
+        listing = describe_components(kind=kind)
         echo(json.dumps([component.model_dump(mode="json") for component in listing], indent=1))
     elif kind is None:
         _print_names(list_components())
         echo("\n`decathlete components KIND` shows the settings; plug-ins: docs/how-to/extend.md")
     else:
-        _print_settings(describe_components(kind))
+        _print_settings(describe_components(kind=kind))
 
 
 def _print_names(listing: tuple[ComponentEntry, ...]) -> None:

@@ -17,7 +17,7 @@ from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.dataset.conversion.plain_sources import FileNames
-    from decathlete.dataset.conversion.run import Record
+    from decathlete.dataset.conversion.run import ConversionResult
 
 FILES = "Plain folders and tables"
 
@@ -207,7 +207,7 @@ def _reject_ignored(files: FileArguments, reading: ReadingArguments) -> None:
         )
 
 
-def _summary_lines(output: Path, record: Record) -> list[str]:
+def _summary_lines(output: Path, record: ConversionResult) -> list[str]:
     changed = ", ".join(f"{old} is now {new}" for old, new in record.values.items())
     files = f"{record.linked} files linked, {record.written} written"
     return [f"{output}: {files}", *([f"label values are renumbered: {changed}"] if changed else [])]

@@ -12,12 +12,13 @@ import typer
 
 from decathlete.cli.options import PLACES
 from decathlete.cli.terminal import echo
+from decathlete.cli.terminal_bar import TerminalBar
 from decathlete.core.choices import BucketRegion
 from decathlete.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 LINE_EVERY_S = 15.0
 
@@ -56,7 +57,7 @@ def download(
 
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
-        folder = download_task(task, data, region=region, url=url, progress=bar.bytes, log=bar.log)
+        folder = download_task(task, data=data, region=region, url=url, progress=bar.bytes, log=bar.log)
     echo(folder)
 
 
@@ -70,13 +71,11 @@ def byte_bar(console: Console) -> Iterator[ByteBar]:
         bar.stop()
 
 
-class ByteBar:
+class ByteBar(TerminalBar):
     """Shows one progress bar on a terminal; writes a line every 15 seconds to a log."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        super().__init__(console, "download")
         self._began: tuple[float, int] | None = None  # time of the first piece, s, and bytes that were there before
         self._last_line = 0.0
 
@@ -90,22 +89,27 @@ class ByteBar:
             self._draw(done, total)
         else:
             self._line(done, total)
-        if done == total:
-            self.stop()
 
-    def stop(self) -> None:
-        """Stop redrawing the bar and leave it on the screen."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+    def _make_progress(self) -> Progress:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-    def _draw(self, done: int, total: int | None) -> None:
-        if self._progress is None:
-            self._progress = _make_progress(self._console)
-            self._task = self._progress.add_task("download", total=total, completed=done)
-            self._progress.start()
-        assert self._task is not None  # for the type checker: set together with the bar
-        self._progress.update(self._task, completed=done, total=total)
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
 
     def _line(self, done: int, total: int | None) -> None:
         from decathlete.core.durations import format_duration
@@ -122,25 +126,3 @@ class ByteBar:
         note = f", about {format_duration(left)} left" if left else ""
         of = f"/{format_bytes(total)}" if total else ""
         self.log(f"download {format_bytes(done)}{of} in {format_duration(elapsed)}{note}")
-
-
-def _make_progress(console: Console) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -57,13 +57,13 @@ class PlanArguments:
             rich_help_panel=PLAN, help="Orientation of the images: reoriented to RAS (canonical), or as stored."
         ),
     ] = PlanOptions.orientation
-    order: Annotated[
+    preprocessing_order: Annotated[
         Order,
         typer.Option(
             rich_help_panel=PLAN,
             help="Order of preprocessing: nnunet normalises, then resamples; recipe does the reverse.",
         ),
-    ] = PlanOptions.order
+    ] = PlanOptions.preprocessing_order
     block: Annotated[
         Block, typer.Option(rich_help_panel=PLAN, help="Blocks of the encoder; residual blocks are slower.")
     ] = PlanOptions.block
@@ -102,7 +102,7 @@ class PlanArguments:
         return PlanOptions(
             memory_gb=self.memory,
             orientation=self.orientation,
-            order=self.order,
+            preprocessing_order=self.preprocessing_order,
             block=self.block,
             norm=self.norm,
             regions=self.regions,

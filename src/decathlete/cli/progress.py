@@ -11,13 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 from decathlete.cli.terminal import echo
+from decathlete.cli.terminal_bar import TerminalBar
 from decathlete.core.durations import format_duration
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
@@ -57,16 +57,13 @@ class TerminalReporter(ProgressReporter):
         return EpochLines(Bar(self.console, "train"))
 
 
-class Bar:
+class Bar(TerminalBar):
     """Shows one progress bar on a terminal; writes a line every 15 seconds to a log."""
 
     def __init__(self, console: Console, doing: str) -> None:
-        self._console = console
-        self._doing = doing
+        super().__init__(console, doing)
         self._started = time.monotonic()
         self._last_line = self._started
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
     def cases(self, done: int, total: int, case_id: str | None) -> None:  # noqa: ARG002 - part of the protocol
         """Show the number of finished cases."""
@@ -75,28 +72,15 @@ class Bar:
         elif done == total or time.monotonic() - self._last_line > LINE_EVERY_S:
             self._line(done, total)
 
-    def _draw(self, done: float, total: float) -> None:
-        if self._progress is None:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._progress.add_task(self._doing, total=total)
-            self._progress.start()
-        assert self._task is not None  # for the type checker: set together with the bar
-        self._progress.update(self._task, completed=done, total=total)
-        if done >= total:
-            self.stop()
-
-    def stop(self) -> None:
-        """Stop redrawing the bar and leave it on the screen."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+    def _make_progress(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
 
     def _line(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -104,7 +88,7 @@ class Bar:
         elapsed = now - self._started
         left = elapsed / done * (total - done) if done else 0.0
         note = f", about {format_duration(left)} left" if left else ""
-        self._console.print(f"{self._doing} {done}/{total} in {format_duration(elapsed)}{note}")
+        self._console.print(f"{self._title} {done}/{total} in {format_duration(elapsed)}{note}")
         if done == total:
             self._started = now  # one bar may show several folds, one after the other
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 
 from decathlete.errors import OptionError
 
-RENAMED_OPTIONS = {"fit": "adapt", "no-fit": "no-adapt"}
+RENAMED_OPTIONS = {"fit": "adapt", "no-fit": "no-adapt", "order": "preprocessing-order"}
 """Old spelling -> new spelling, without the leading hyphens."""
 
 

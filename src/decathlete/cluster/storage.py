@@ -21,7 +21,7 @@ POLL_S = 0.1
 Stamp = tuple[str, int, int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SharedPaths:
     """Absolute paths that all workers must see.
 
@@ -36,7 +36,10 @@ class SharedPaths:
     @classmethod
     def of(cls, *, reads: Sequence[Path], writes: Sequence[Path]) -> SharedPaths:
         """Make the paths absolute."""
-        return cls(tuple(str(path.absolute()) for path in reads), tuple(str(path.absolute()) for path in writes))
+        return cls(
+            reads=tuple(str(path.absolute()) for path in reads),
+            writes=tuple(str(path.absolute()) for path in writes),
+        )
 
     def stamps(self) -> dict[str, Stamp]:
         """Return the stamp of each path that is read, as this process sees it now."""

@@ -115,7 +115,7 @@ def read_yaml(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         raise error(f"is not valid YAML: {reason}", where=path, remedy=remedy or "fix the file") from None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _MappingNames:
     """The names of a mapping so far, and whether a name comes next, not a value."""
 

@@ -54,6 +54,11 @@ class Geometry(Schema):
     """The grid of one volume: shape, full affine (including shear), and fields of the header.
 
     In images of formats without a spacing (:meth:`pixels`), lengths are in pixels instead of mm.
+
+    Attributes:
+        shape_ZYX: number of voxels along each axis, 1 or more.
+        affine: 4x4, from the array's indices (z, y, x, 1) to positions in RAS+ mm; finite and invertible.
+        header: fields of the file's header.
     """
 
     shape_ZYX: Shape
@@ -70,7 +75,7 @@ class Geometry(Schema):
         return self
 
     @classmethod
-    def from_matrix(cls, shape_ZYX: Shape, matrix: NDArray[np.floating], header: HeaderCodes | None = None) -> Self:
+    def from_matrix(cls, shape_ZYX: Shape, matrix: NDArray[np.floating], *, header: HeaderCodes | None = None) -> Self:
         """Make a geometry from a 4x4 matrix (array index to RAS+ mm)."""
         return cls(
             shape_ZYX=(int(shape_ZYX[0]), int(shape_ZYX[1]), int(shape_ZYX[2])),
@@ -79,7 +84,7 @@ class Geometry(Schema):
         )
 
     @classmethod
-    def plain(cls, shape_ZYX: Shape, spacing_ZYX: Triple = (1.0, 1.0, 1.0)) -> Self:
+    def plain(cls, shape_ZYX: Shape, *, spacing_ZYX: Triple = (1.0, 1.0, 1.0)) -> Self:
         """Make an axis-aligned RAS grid with its origin at zero, for arrays without a header."""
         matrix = np.zeros((4, 4))
         for array_axis, world_axis in enumerate((2, 1, 0)):
@@ -91,14 +96,14 @@ class Geometry(Schema):
     def pixels(cls, shape_ZYX: Shape) -> Self:
         """Make the grid of an image whose format has no spacing: neighbours are one pixel apart."""
         header = HeaderCodes(qform_code=0, sform_code=0, spatial_unit=PIXEL, axes=2 if shape_ZYX[0] == 1 else 3)
-        return cls.from_matrix(shape_ZYX, cls.plain(shape_ZYX).matrix, header)
+        return cls.from_matrix(shape_ZYX, cls.plain(shape_ZYX).matrix, header=header)
 
     def with_spacing(self, spacing_ZYX: Triple) -> Geometry:
         """Return the same grid with another spacing, mm; voxel (0, 0, 0) stays where it is."""
         matrix = self.matrix
         matrix[:3, :3] = self.direction * np.array(spacing_ZYX)
         header = HeaderCodes(axes=self.header.axes)
-        return Geometry.from_matrix(self.shape_ZYX, matrix, header)
+        return Geometry.from_matrix(self.shape_ZYX, matrix, header=header)
 
     @property
     def unit(self) -> Unit:
@@ -247,7 +252,7 @@ class AxisTransform(Schema):
             if (matrix := getattr(before.header, name)) is not None
         }
         header = before.header.revised(**moved) if moved else before.header
-        return Geometry.from_matrix(shape, self._move(before.matrix, shape), header)
+        return Geometry.from_matrix(shape, self._move(before.matrix, shape), header=header)
 
     def _move(self, matrix: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
         """Return a 4x4 matrix for the indices after ``apply``; ``shape``: after it, too."""

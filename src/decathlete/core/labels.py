@@ -20,17 +20,28 @@ MAX_INDICES = 254
 """Largest number of classes and sets of unannotated classes together, background included."""
 
 Activation = Literal["softmax", "sigmoid"]
+LabelKind = Literal["classes", "regions"]
 
 
 class LabelClass(Schema):
-    """One class: its name and its value in the files."""
+    """One class.
+
+    Attributes:
+        name: name in reports and scores.
+        value: value of its voxels in label maps.
+    """
 
     name: str
     value: int
 
 
 class Region(Schema):
-    """One output channel of a region model: a named set of label values (whole tumour = {1, 2, 3})."""
+    """One output channel of a region model: a named set of label values (whole tumour = {1, 2, 3}).
+
+    Attributes:
+        name: name in reports and scores.
+        values: values of the classes that the region consists of.
+    """
 
     name: str
     values: tuple[int, ...]
@@ -116,6 +127,21 @@ class LabelSet(Schema):
     def n_outputs(self) -> int:
         """Number of output channels: one per region, or one per class including the background."""
         return len(self.regions) or self.n_classes
+
+    @property
+    def kind(self) -> LabelKind:
+        """What the output channels are: exclusive ``classes``, the background included, or overlapping ``regions``."""
+        return "regions" if self.regions else "classes"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Name of each output channel."""
+        return tuple(output.name for output in self.regions or self.classes)
+
+    @property
+    def n_background_outputs(self) -> int:
+        """Number of output channels before those of the structures: one for the background of exclusive classes."""
+        return self.n_outputs - len(self.structures)
 
     @property
     def structures(self) -> tuple[Region, ...]:

@@ -45,7 +45,7 @@ _REMEDY = "wait until it has finished, end it, or use another folder"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Owner:
     """The process that holds a lock.
 
@@ -62,14 +62,14 @@ class Owner:
     @classmethod
     def this_process(cls) -> Self:
         """Return the owner of a lock that this process takes now."""
-        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        return cls(pid=os.getpid(), host=socket.gethostname(), since=datetime.now(UTC).isoformat(timespec="seconds"))
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
         """Read the owner from a lock file; ``None`` if it has not been written yet."""
         try:
             content = read_json(path)
-            return cls(int(content["pid"]), str(content["host"]), str(content["since"]))
+            return cls(pid=int(content["pid"]), host=str(content["host"]), since=str(content["since"]))
         except (DecathleteError, ValueError, KeyError, TypeError):
             return None
 

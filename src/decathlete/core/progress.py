@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -15,3 +16,7 @@ class CaseProgress(Protocol):
             case_id: the case that was finished last; ``None`` before the first.
         """
         ...
+
+
+ProgressOfStep = Callable[[str], CaseProgress | None]
+"""Called with the title of each step of a command; returns the progress of its cases, or ``None``."""

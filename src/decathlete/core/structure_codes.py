@@ -15,7 +15,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=64)]
 _Short = Annotated[str, Field(min_length=1, max_length=16)]
 
 
-class Code(Schema):
+class DicomCode(Schema):
     """A coded concept of DICOM: value, coding scheme (``SCT``: SNOMED CT) and meaning."""
 
     code: _Text
@@ -35,6 +35,6 @@ class StructureCode(Schema):
     code: _Text
     scheme: _Short = "SCT"
     meaning: _Text
-    category: Code | None = None
-    modifier: Code | None = None
+    category: DicomCode | None = None
+    modifier: DicomCode | None = None
     color: tuple[_Byte, _Byte, _Byte] | None = None

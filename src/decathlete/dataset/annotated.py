@@ -11,7 +11,7 @@ from decathlete.dataset.csv_rows import read_rows
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import ManifestError, problems_found
 
-Annotated = Mapping[str, Sequence[str]]
+AnnotatedClasses = Mapping[str, Sequence[str]]
 """Case id -> names of the foreground classes that were annotated in it; all others in cases without an entry."""
 
 
@@ -63,7 +63,7 @@ def read_annotated(path: Path) -> AnnotatedFile:
     return annotated
 
 
-def annotation_problems(annotated: Annotated, labels: LabelSet, case_ids: Sequence[str]) -> list[str]:
+def annotation_problems(annotated: AnnotatedClasses, labels: LabelSet, case_ids: Sequence[str]) -> list[str]:
     """Return the problems of a list of annotated classes: unknown cases and classes, and cases without any."""
     names, known = {c.name for c in labels.foreground}, set(case_ids)
     problems = [f"annotated: there is no case {case_id!r}" for case_id in annotated if case_id not in known]
@@ -75,7 +75,7 @@ def annotation_problems(annotated: Annotated, labels: LabelSet, case_ids: Sequen
     return problems
 
 
-def with_annotated(spec: DatasetSpec, annotated: Annotated, *, where: Path) -> DatasetSpec:
+def with_annotated(spec: DatasetSpec, annotated: AnnotatedClasses, *, where: Path) -> DatasetSpec:
     """Return a copy of a dataset whose cases have these annotated classes.
 
     Args:

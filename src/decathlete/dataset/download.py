@@ -29,8 +29,8 @@ Log = Callable[[str], None]
 
 def download(
     task: str | int,
-    data: str | Path = "data",
     *,
+    data: str | Path = "data",
     region: BucketRegion | None = None,
     url: str | None = None,
     patience: Patience | None = None,

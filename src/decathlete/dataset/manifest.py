@@ -12,8 +12,7 @@ from typing import Literal
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
-from decathlete.dataset.annotated import Annotated as AnnotatedClasses
-from decathlete.dataset.annotated import AnnotatedFile, with_annotated
+from decathlete.dataset.annotated import AnnotatedClasses, AnnotatedFile, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.find_dataset import FOLDS, MANIFEST
 from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems

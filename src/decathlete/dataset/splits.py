@@ -24,7 +24,12 @@ _ONE_GROUP = {
 
 
 class Fold(Schema):
-    """The case ids for training and for validation."""
+    """One division of the cases.
+
+    Attributes:
+        train: ids of the cases that are trained on.
+        val: ids of the held-out cases, for validation.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]

@@ -21,7 +21,7 @@ from decathlete.errors import DatasetError, printable
 from decathlete.evaluation.consistency import cross_validation_problems, reject_disagreement
 from decathlete.evaluation.metric_info import MetricInfo, metric_differences
 from decathlete.evaluation.origin import ScoresOrigin
-from decathlete.evaluation.scores import CaseScores, Scores, Statistics, Values
+from decathlete.evaluation.scores import CaseScores, MetricStatistics, Scores, Values
 from decathlete.evaluation.scores_v1 import upgrade_cross_validation
 
 OVERALL = "all classes"
@@ -30,7 +30,7 @@ OVERALL = "all classes"
 REMEDY = "train the folds that differ again, with --overwrite"
 
 
-class Means(Schema):
+class ClassMeans(Schema):
     """Means of one class over the cases of one fold; ``None`` where no case has a value."""
 
     name: str
@@ -41,15 +41,15 @@ class Spread(Schema):
     """Mean and standard deviation (of the population) of one class, over folds or over cases."""
 
     name: str
-    values: dict[str, Statistics | None]
+    values: dict[str, MetricStatistics | None]
 
     @classmethod
-    def of(cls, name: str, items: Sequence[Means | CaseScores]) -> Self:
+    def of(cls, name: str, items: Sequence[ClassMeans | CaseScores]) -> Self:
         """Compute the spread over ``items``; each counts once in every metric that it has."""
-        return cls(name=name, values={m: Statistics.of(i.values[m] for i in items) for m in items[0].values})
+        return cls(name=name, values={m: MetricStatistics.of(i.values[m] for i in items) for m in items[0].values})
 
     @property
-    def dice(self) -> Statistics | None:
+    def dice(self) -> MetricStatistics | None:
         """Statistics of the Dice; ``None`` also if it was not computed."""
         return self.values.get("dice")
 
@@ -78,8 +78,8 @@ class FoldScores(Schema):
 
     fold: int
     cases: tuple[str, ...]
-    overall: Means
-    classes: tuple[Means, ...]
+    overall: ClassMeans
+    classes: tuple[ClassMeans, ...]
     origin: ScoresOrigin | None
 
     @classmethod
@@ -89,8 +89,8 @@ class FoldScores(Schema):
         return cls(
             fold=fold,
             cases=tuple(c.case_id for c in scores.cases),
-            overall=Means(name=OVERALL, values=scores.headline.values),
-            classes=tuple(Means(name=c.name, values={m: c.mean(m) for m in names}) for c in scores.classes),
+            overall=ClassMeans(name=OVERALL, values=scores.headline.values),
+            classes=tuple(ClassMeans(name=c.name, values={m: c.mean(m) for m in names}) for c in scores.classes),
             origin=scores.origin,
         )
 

@@ -86,7 +86,7 @@ class CaseScores(Schema):
         return self.values.get("dice")
 
 
-class Statistics(Schema):
+class MetricStatistics(Schema):
     """Statistics of one metric over cases."""
 
     mean: float
@@ -125,7 +125,7 @@ class ClassSummary(Schema):
     """
 
     name: str
-    values: dict[str, Statistics | None]
+    values: dict[str, MetricStatistics | None]
     with_absent: Values
     n_both: int
     n_missed: int
@@ -143,7 +143,7 @@ class ClassSummary(Schema):
         counts = {p: sum(s.presence == p for s in scores) for p in ("both", "truth only", "prediction only", "neither")}
         return cls(
             name=scores[0].name,
-            values={m.name: Statistics.of(s.values[m.name] for s in scores) for m in metrics},
+            values={m.name: MetricStatistics.of(s.values[m.name] for s in scores) for m in metrics},
             with_absent={m.name: mean(map(_with_absent(m), scores)) for m in metrics if m.absent_value is not None},
             n_both=counts["both"],
             n_missed=counts["truth only"],

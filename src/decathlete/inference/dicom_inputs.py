@@ -18,7 +18,7 @@ Inputs = Mapping[str, tuple[Path, ...]]
 _REMEDY = "choose series with --series (modality, description, orientation, slices), or name the folder of one series"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Found:
     """The series of all cases.
 

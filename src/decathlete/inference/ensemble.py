@@ -134,7 +134,7 @@ def _networks_of(member: BundleMember, fold: int | None) -> list[int]:
 
 
 def _build(builder: EngineBuilder, member: BundleMember, numbers: Sequence[int]) -> Sequence[Engine]:
-    return builder.build([member.build(number) for number in numbers], member.plan)
+    return builder.build([member.build(number=number) for number in numbers], member.plan)
 
 
 def _load_group(models: Sequence[_Model], builder: EngineBuilder) -> PlanEnsemble:

@@ -165,19 +165,19 @@ class Predictor:
             )
         return self.compute(self.prepare(image), probabilities=ProbabilityArray if probabilities else None)
 
-    def prepare(self, image: Image, case_id: str = "") -> PreparedInput:
+    def prepare(self, image: Image, *, case_id: str = "") -> PreparedInput:
         """Do everything that precedes the networks; safe to call in another thread while :meth:`compute` runs."""
         plans = [ensemble.plan for ensemble in self.ensembles]
         with translate_out_of_memory("the image, resampled for the network", remedy=IMAGE_TOO_LARGE):
             cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
-            previous = self.prepare_previous(image, cases, case_id)
+            previous = self.prepare_previous(image, cases, case_id=case_id)
         means = [channel_means(image, case.restoration) for case in cases]
         checked = self.check_range(cases, means)
         copied = copied_channel_warnings(image, means[0], plans[0].channels)
         return replace(checked, previous=previous, warnings=(*checked.warnings, *copied))
 
     def prepare_previous(
-        self, image: Image, cases: Sequence[PreparedCase], case_id: str = ""
+        self, image: Image, cases: Sequence[PreparedCase], *, case_id: str = ""
     ) -> tuple[PreviousInput | None, ...]:
         """Prepare an image for the previous stages of cascades; empty if there are none.
 

@@ -248,7 +248,7 @@ def _read_job(
         return _request(job, read_stored(job.stored, predictor))
     with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
         image = read_channels(job.images, spacing=spacing, formats=formats, n_channels=predictor.n_channels)
-    return _request(job, predictor.prepare(image, job.case_id))
+    return _request(job, predictor.prepare(image, case_id=job.case_id))
 
 
 def _write_job(

@@ -73,4 +73,4 @@ def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry
             "the spacing of the array is missing" if spacing is None else f"{spacing} is not a spacing",
             remedy="use spacing=(z, y, x) in mm, three positive numbers, or geometry=",
         )
-    return Geometry.plain(shape_ZYX, spacing)
+    return Geometry.plain(shape_ZYX, spacing_ZYX=spacing)

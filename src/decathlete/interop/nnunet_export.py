@@ -145,7 +145,7 @@ def _make_checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
     """Return a checkpoint for nnU-Net's predictor. It has no state of an optimizer."""
     plan = bundle.record.plan
     return {
-        "network_weights": convert_to_nnunet(bundle.build(number).state_dict(), as_unet(plan.network)),
+        "network_weights": convert_to_nnunet(bundle.build(number=number).state_dict(), as_unet(plan.network)),
         "trainer_name": TRAINER,
         "init_args": {"configuration": CONFIGURATIONS[plan.dims], "fold": number, "plans_name": PLANS_NAME},
         # nnU-Net computes the maximum of the axes, which fails for an empty tuple

@@ -48,7 +48,7 @@ def _find_unsupported_data(plan: Plan) -> Iterator[str]:
 
 
 def _find_unsupported_labels(labels: LabelSet) -> Iterator[str]:
-    names = [r.name for r in labels.regions] or [c.name for c in labels.foreground]
+    names = [structure.name for structure in labels.structures]
     reserved = [name for name in names if name in ("background", "ignore")]
     if reserved or len(set(names)) < len(names):
         yield f"its labels are called {', '.join(names)}: nnU-Net needs unique names other than background and ignore"

@@ -238,10 +238,10 @@ class _Settings:
 
     def _describe_wrong_outputs(self, labels: LabelSet) -> str:
         outputs = self.sources.network.out_channels
-        kind = "regions" if labels.regions else "classes including the background"
-        names = ", ".join(r.name for r in labels.regions) or ", ".join(c.name for c in labels.classes)
-        hint = "; if they are BraTS regions, use --brats" if outputs == 3 and not labels.regions else ""
-        return f"the network has {outputs} outputs, but there are {labels.n_outputs} {kind} ({names}){hint}"
+        names = ", ".join(labels.output_names)
+        brats = outputs == 3 and labels.kind == "classes"
+        hint = "; if they are BraTS regions, use --brats" if brats else ""
+        return f"the network has {outputs} outputs, but there are {labels.n_outputs} {labels.kind} ({names}){hint}"
 
     def _check_topology(self, task: TaskSetting, patch: Axes) -> None:
         """Compare the network with the one that the recipe makes for the task, unless patch or spacing are options."""

@@ -71,7 +71,7 @@ def place_frames(frames: Sequence[Frame], size_XY: tuple[int, int], where: Path,
     shape = (len(frames), size_XY[1], size_XY[0])
     codes = HeaderCodes(axes=3 if is_placed else 2)
     return FrameGrid(
-        frames=tuple(ordered), geometry=Geometry.from_matrix(shape, ras_matrix(columns_XYZ, origin), codes)
+        frames=tuple(ordered), geometry=Geometry.from_matrix(shape, ras_matrix(columns_XYZ, origin), header=codes)
     )
 
 

@@ -79,6 +79,16 @@ def suffix_of(name: str) -> str | None:
     return max((s for s in image_suffixes() if lower.endswith(s)), key=len, default=None)
 
 
+def strip_suffix(name: str) -> str:
+    """A file name without its image suffix; other names are left alone.
+
+    >>> strip_suffix("case.1_0000.nii.gz")
+    'case.1_0000'
+    """
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix else name
+
+
 def format_of_suffix(suffix: str) -> ImageFormat:
     """The format that has ``suffix``, one of :func:`image_suffixes`."""
     return next(f for f in known_formats() if suffix in f.suffixes)

@@ -21,7 +21,7 @@ from decathlete.io.folder_tree import (
     name_some,
     why_no_image,
 )
-from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
+from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, strip_suffix
 from decathlete.io.missing_files import missing_image
 
 __all__ = [
@@ -42,16 +42,6 @@ PROBABILITIES = "_probabilities"
 
 _log = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
-
-
-def strip_suffix(name: str) -> str:
-    """A file name without its image suffix; other names are left alone.
-
-    >>> strip_suffix("case.1_0000.nii.gz")
-    'case.1_0000'
-    """
-    suffix = suffix_of(name)
-    return name[: -len(suffix)] if suffix else name
 
 
 def is_image_name(path: Path, *, slices: bool = True, pictures: bool = True) -> bool:

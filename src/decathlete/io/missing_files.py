@@ -8,7 +8,7 @@ from pathlib import Path
 from decathlete.core.nearest_files import nearest_files, nearest_names
 from decathlete.core.placeholder_files import placeholder_error
 from decathlete.errors import ImageError
-from decathlete.io.format_lookup import suffix_of
+from decathlete.io.format_lookup import strip_suffix
 
 _ADDRESS = re.compile(r"[a-z0-9]{2,}:/")
 """Beginning of an address, such as ``https:/``, which is the path that an address becomes."""
@@ -42,8 +42,8 @@ def _remedy(path: Path) -> str:
     if any(character in path.name for character in "*?"):
         return "name the folder, or one file: patterns are not resolved"
     names = nearest_names(path) if path.parent.is_dir() else []
-    stem, stems = _stem(path.name), [_stem(name) for name in names]
-    same = [_stem(name) for name in names if name.casefold() == path.name.casefold()]
+    stem, stems = strip_suffix(path.name), [strip_suffix(name) for name in names]
+    same = [strip_suffix(name) for name in names if name.casefold() == path.name.casefold()]
     if stem in same:
         return (
             "rename the files so that both names are equal, or write the suffix as the files have it into dataset.json "
@@ -70,8 +70,3 @@ def _remedy(path: Path) -> str:
     if names and _CHANNEL.search(stem) and _CHANNEL.sub("", stem) in {_CHANNEL.sub("", other) for other in stems}:
         return "number the channels of each case from _0000 without gaps, one file for each channel of dataset.json"
     return "if one of these is meant, rename it, or correct the name where it is listed" if names else "check the path"
-
-
-def _stem(name: str) -> str:
-    suffix = suffix_of(name)
-    return name[: -len(suffix)] if suffix else name

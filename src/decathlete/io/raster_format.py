@@ -89,4 +89,4 @@ def _grid(raster: Raster) -> tuple[int, Geometry]:
     x, y, z = (*sizes, 1)[:3]
     channels = components * (sizes[3] if len(sizes) == 4 else 1)
     codes = HeaderCodes(axes=2 if len(sizes) == 2 else 3)
-    return channels, Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), codes)
+    return channels, Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), header=codes)

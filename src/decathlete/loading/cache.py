@@ -34,11 +34,11 @@ class HeldCase:
         places = sum(flat.nbytes for flat in self.foreground.values())
         return self.image_CZYX.nbytes + self.label_ZYX.nbytes + places
 
-    def read_image(self, box: Box) -> NDArray[np.float32]:
+    def read_image(self, *, box: Box) -> NDArray[np.float32]:
         """CZYX in ``box`` (a view)."""
         return self.image_CZYX[(slice(None), *box.slices)]
 
-    def read_label(self, box: Box) -> NDArray[np.uint8]:
+    def read_label(self, *, box: Box) -> NDArray[np.uint8]:
         """ZYX in ``box`` (a view)."""
         return self.label_ZYX[box.slices]
 
@@ -70,7 +70,9 @@ class CaseCache:
         # Two readers may read one case at once: the room is counted twice, which is safe and rare.
         whole = Box(start=(0, 0, 0), stop=case.shape)
         held = HeldCase(
-            image_CZYX=case.read_image(whole), label_ZYX=case.read_label(whole), foreground=dict(case.foreground)
+            image_CZYX=case.read_image(box=whole),
+            label_ZYX=case.read_label(box=whole),
+            foreground=dict(case.foreground),
         )
         self._held[case.case_id] = held
         return held

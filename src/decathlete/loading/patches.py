@@ -30,11 +30,11 @@ class PatchSource(Protocol):
         """Class index -> flat places of some of its voxels; absent classes have no entry."""
         ...
 
-    def read_image(self, box: Box) -> NDArray[np.float32]:
+    def read_image(self, *, box: Box) -> NDArray[np.float32]:
         """CZYX in ``box``, which lies inside the volume."""
         ...
 
-    def read_label(self, box: Box) -> NDArray[np.uint8]:
+    def read_label(self, *, box: Box) -> NDArray[np.uint8]:
         """ZYX in ``box``, which lies inside the volume."""
         ...
 
@@ -68,7 +68,7 @@ def read_patch(case: PatchSource, start: Shape, size: Sequence[int]) -> tuple[ND
         start=three([max(s, 0) for s in start]),
         stop=three([min(s, n) for s, n in zip(stop, case.shape, strict=True)]),
     )
-    image_CZYX, label_ZYX = case.read_image(inside), case.read_label(inside)
+    image_CZYX, label_ZYX = case.read_image(box=inside), case.read_label(box=inside)
     if inside.shape != extent:
         where = tuple(slice(i - s, j - s) for s, i, j in zip(start, inside.start, inside.stop, strict=True))
         image_CZYX, label_ZYX = _pad_with_zeros(image_CZYX, where, extent), _pad_with_zeros(label_ZYX, where, extent)

@@ -91,7 +91,7 @@ class BundleMember:
         """Plan of all networks of this member."""
         return self.record.plan
 
-    def build(self, number: int = 0) -> nn.Module:
+    def build(self, *, number: int = 0) -> nn.Module:
         """Build network ``number`` with its weights, on the CPU, in evaluation mode, in float32.
 
         Raises:
@@ -109,7 +109,7 @@ class BundleMember:
 
     def build_all(self) -> list[nn.Module]:
         """Build all networks of this member, in order."""
-        return [self.build(number) for number in range(len(self.record.networks))]
+        return [self.build(number=number) for number in range(len(self.record.networks))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,11 +233,11 @@ class ModelBundle:
             return None
         return read_text(path, error=ModelError, remedy="remove or replace the file")
 
-    def build(self, number: int = 0) -> nn.Module:
+    def build(self, *, number: int = 0) -> nn.Module:
         """Build network ``number`` of all members' networks; see :meth:`BundleMember.build`."""
         places = [(member, i) for member in self.members for i in range(len(member.record.networks))]
         member, own_number = places[number]
-        return member.build(own_number)
+        return member.build(number=own_number)
 
 
 def check_place(folder: Path, *, overwrite: bool) -> None:

@@ -37,7 +37,7 @@ _FLOAT_TYPES: dict[torch.dtype, FloatType] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TensorType:
     """Shape and type of a tensor; ``dtype`` is ``None`` for a type that no network has."""
 
@@ -69,7 +69,7 @@ class StoredNetworks(Sequence[Mapping[str, Tensor]]):
         return read_weights(self._folder / network.file, network.prefix)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkTensors:
     """Tensors that the network of a plan has.
 
@@ -97,7 +97,7 @@ class NetworkTensors:
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, TensorType]:
     """Return the name, shape and type of every tensor of a state dict."""
-    return {name: TensorType(tuple(value.shape), value.dtype) for name, value in state.items()}
+    return {name: TensorType(shape=tuple(value.shape), dtype=value.dtype) for name, value in state.items()}
 
 
 def state_of(network: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -278,7 +278,7 @@ def _stored_types(path: Path) -> dict[str, TensorType]:
         with safe_open(path, framework="pt") as weights:
             slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
             return {
-                name: TensorType(tuple(part.get_shape()), STORED_TYPES.get(part.get_dtype()))
+                name: TensorType(shape=tuple(part.get_shape()), dtype=STORED_TYPES.get(part.get_dtype()))
                 for name, part in slices.items()
             }
     except (OSError, SafetensorError) as problem:

@@ -10,7 +10,7 @@ from decathlete.networks.mednext_spec import MedNeXtSpec
 from decathlete.planning.network_spec import Axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Cost of a part of the network, for one sample.
 
@@ -35,7 +35,9 @@ def multiply_adds(spec: MedNeXtSpec, patch_size: Axes) -> int:
 
 def _parts(spec: MedNeXtSpec, patch_size: Axes, *, heads: int) -> Iterator[Cost]:
     voxels = _voxels(spec, patch_size)
-    yield Cost(spec.features[0] * voxels[0], spec.in_channels * spec.features[0] * voxels[0])  # stem
+    yield Cost(
+        elements=spec.features[0] * voxels[0], multiply_adds=spec.in_channels * spec.features[0] * voxels[0]
+    )  # stem
     for stage, count in enumerate(voxels):
         expansion = spec.encoder_expansion[stage]
         if stage:
@@ -47,7 +49,9 @@ def _parts(spec: MedNeXtSpec, patch_size: Axes, *, heads: int) -> Iterator[Cost]
         for _ in range(spec.decoder_blocks[stage]):
             yield _block(spec, stage, count, spec.decoder_expansion[stage])
         if stage < heads:
-            yield Cost(spec.out_channels * count, spec.features[stage] * spec.out_channels * count)
+            yield Cost(
+                elements=spec.out_channels * count, multiply_adds=spec.features[stage] * spec.out_channels * count
+            )
 
 
 def _voxels(spec: MedNeXtSpec, patch_size: Axes) -> list[int]:
@@ -61,18 +65,20 @@ def _voxels(spec: MedNeXtSpec, patch_size: Axes) -> list[int]:
 def _block(spec: MedNeXtSpec, stage: int, count: int, expansion: int) -> Cost:
     width, taps = spec.features[stage], math.prod(spec.kernels[stage])
     inner = expansion * width
-    return Cost((2 * width + inner) * count, (width * taps + 2 * width * inner) * count)
+    return Cost(elements=(2 * width + inner) * count, multiply_adds=(width * taps + 2 * width * inner) * count)
 
 
 def _down(spec: MedNeXtSpec, stage: int, count: int, expansion: int) -> Cost:
     before, after, taps = spec.features[stage - 1], spec.features[stage], math.prod(spec.kernels[stage])
     inner = expansion * before
     weights = before * taps + before * inner + inner * after + before * after
-    return Cost((before + inner + 2 * after) * count, weights * count)
+    return Cost(elements=(before + inner + 2 * after) * count, multiply_adds=weights * count)
 
 
 def _up(spec: MedNeXtSpec, stage: int, count: int, below_count: int, expansion: int) -> Cost:
     below, after, taps = spec.features[stage + 1], spec.features[stage], math.prod(spec.kernels[stage + 1])
     inner = expansion * below
     transposed = (below * taps + below * after) * below_count  # each input voxel is spread over the kernel
-    return Cost((below + inner + 2 * after) * count, transposed + (below * inner + inner * after) * count)
+    return Cost(
+        elements=(below + inner + 2 * after) * count, multiply_adds=transposed + (below * inner + inner * after) * count
+    )

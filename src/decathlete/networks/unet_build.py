@@ -51,7 +51,7 @@ def _reset_norm(norm: nn.Module) -> None:
 
 
 def _assemble(spec: UNetSpec) -> UNet:
-    parts = _Parts(spec)
+    parts = _Parts(spec=spec)
     features, finer = spec.features, range(spec.n_stages - 1)
     return UNet(
         encoder=[parts.encoder_stage(stage) for stage in range(spec.n_stages)],
@@ -61,7 +61,7 @@ def _assemble(spec: UNetSpec) -> UNet:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Parts:
     """Builds the parts of one specification's network."""
 

@@ -16,7 +16,7 @@ Arithmetic = Literal["fp32", "bf16", "bf16_tiles"]
 """How a CPU computes convolutions: in float32, or in bfloat16, in vectors (AVX512-BF16) or in tiles (AMX)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Speed:
     """Speed of training.
 
@@ -84,12 +84,12 @@ class ComputeBudget:
         """Speed of the machine."""
         if self.device == "cpu":
             one = CPU_SPEED[self.arithmetic]
-            known = Speed(self.threads * one.gflops, self.threads * one.elements)
+            known = Speed(gflops=self.threads * one.gflops, elements=self.threads * one.elements)
         else:
             known = GPU_SPEED[self.device]
         if self.gflops is None:
             return known
-        return Speed(self.gflops, known.elements * self.gflops / known.gflops)
+        return Speed(gflops=self.gflops, elements=known.elements * self.gflops / known.gflops)
 
 
 def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, *, budget: ComputeBudget) -> float:

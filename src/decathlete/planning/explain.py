@@ -35,6 +35,7 @@ def explain(plan: Plan) -> str:
 
 def plan_rows(plan: Plan) -> list[PlanRow]:
     """Return title, value and the fields whose reasons belong to it, in reading order; other reasons come last."""
+    regions = ", ".join(region.name for region in plan.labels.regions)
     median = f" (median image {times(plan.median_shape)} voxels)" if plan.fingerprint_digest else ""
     rows = [
         ("orientation", plan.orientation, ("orientation",)),
@@ -45,7 +46,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
         *([("previous stage", plan.previous_stage, ("previous_stage",))] if plan.previous_stage else []),
-        *([("regions", ", ".join(r.name for r in plan.labels.regions), ("labels",))] if plan.labels.regions else []),
+        *([("regions", regions, ("labels",))] if regions else []),
         ("steps", plan.preprocessing_order, ("preprocessing_order",)),
         ("resampling", _resampling(plan.resampling), ("resampling",)),
         *architecture_of(plan.network).rows(),
@@ -212,10 +213,10 @@ def region_lines(labels: LabelSet) -> list[str]:
 
 def why_regions(labels: LabelSet, *, brats: bool, given: bool) -> dict[str, str]:
     """Return the reason for the regions; nothing if there are none."""
-    if not labels.regions:
+    if not (lines := region_lines(labels)):
         return {}
     origin = "by the names of the labels (--brats)" if brats else "--regions" if given else "dataset.json declares them"
-    listed = "; ".join(region_lines(labels))
+    listed = "; ".join(lines)
     return {
         "labels": f"{listed}. {origin}; each has its own output, they may overlap, later ones overwrite earlier ones"
     }

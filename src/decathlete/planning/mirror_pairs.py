@@ -117,8 +117,8 @@ def pair_problems(pairs: Sequence[MirrorPair], labels: LabelSet) -> list[str]:
     problems = [f"class {name!r} is not declared" for name in counts if name not in names]
     problems += [f"class {name!r} is {n} times in the pairs" for name, n in counts.items() if n > 1]
     return problems or [
-        f"region {labels.regions[output].name!r} contains one side of a pair, and no region contains the other"
-        for output, partner in enumerate(_swapped_regions(labels, _partners(pairs)))
+        f"region {labels.structures[structure].name!r} contains one side of a pair, and no region contains the other"
+        for structure, partner in enumerate(_swapped_structures(labels, _partners(pairs)))
         if partner is None
     ]
 
@@ -138,13 +138,13 @@ def make_side_swap(
     indices = dict(enumerate((*classes, *range(len(classes), 256))))
     for members in labels.unannotated:
         indices[labels.unannotated_index(members)] = labels.unannotated_index(_swapped(members, labels, partners))
-    regions = [index for index in _swapped_regions(labels, partners) if index is not None]
-    structures = regions if labels.regions else [index - 1 for index in classes[1:]]  # without the background
+    structures = [index for index in _swapped_structures(labels, partners) if index is not None]
+    first = labels.n_background_outputs
     masks = [] if first_mask is None else [*range(first_mask), *(first_mask + index for index in structures)]
     return SideSwap(
         axis=axis,
         indices=tuple(indices[index] for index in range(256)),
-        outputs=tuple(regions if labels.regions else classes),
+        outputs=(*range(first), *(first + index for index in structures)),
         inputs=tuple(masks),
     )
 
@@ -180,10 +180,10 @@ def _partners(pairs: Iterable[MirrorPair]) -> dict[str, str]:
     return {name: partner for first, second in pairs for name, partner in ((first, second), (second, first))}
 
 
-def _swapped_regions(labels: LabelSet, partners: dict[str, str]) -> list[int | None]:
-    """Return the number of the region that each region becomes; ``None``: there is no such region."""
+def _swapped_structures(labels: LabelSet, partners: dict[str, str]) -> list[int | None]:
+    """Return the number of the structure that each structure becomes; ``None``: there is no such structure."""
     value_of = {c.name: c.value for c in labels.classes}
     swapped = {c.value: value_of.get(partners.get(c.name, c.name), c.value) for c in labels.classes}
-    sets = [frozenset(region.values) for region in labels.regions]
+    sets = [frozenset(structure.values) for structure in labels.structures]
     targets = [frozenset(swapped[value] for value in values) for values in sets]
     return [sets.index(target) if target in sets else None for target in targets]

@@ -13,7 +13,7 @@ from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
 from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
 
-CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
+CHOICES: dict[str, Any] = {"orientation": Orientation, "preprocessing_order": Order, "block": Block, "norm": Norm}
 
 AUTO = "auto"
 """Value of ``mirror_pairs`` that finds the pairs by the names of the classes."""
@@ -27,7 +27,7 @@ class PlanOptions:
         memory_gb: GPU memory that training may use, GB; patch and batch are sized for it. ``None``: that of
             ``network``, or else 8.
         orientation: axes of the images: RAS (``canonical``), or as the files store them (``stored``).
-        order: order of the preprocessing steps: ``nnunet`` normalises, then resamples; ``recipe`` resamples first.
+        preprocessing_order: ``nnunet`` normalises, then resamples; ``recipe`` resamples, then normalises.
         network: architecture, blocks and memory by one name, instead of ``architecture`` and ``block``.
         architecture: registered name of the network's architecture, or ``module:Class``.
         block: blocks of the encoder.
@@ -62,7 +62,7 @@ class PlanOptions:
 
     memory_gb: float | None = None
     orientation: Orientation = "canonical"
-    order: Order = "nnunet"
+    preprocessing_order: Order = "nnunet"
     network: NetworkName | None = None
     architecture: str = "unet"
     block: Block = "plain"

@@ -87,6 +87,7 @@ class Plan(Schema):
         coarse_start: coarser grid on which the training begins; ``None``: all of it uses the plan's grid.
         spacing_unit: of every spacing and size here; ``pixel`` if the format of the images has no spacing.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
+        batch_size: patches in each step on each device, 1 or more.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
         mirror_pairs: names of classes that change sides when a patch is flipped from left to right.

@@ -50,7 +50,7 @@ def options_with(source: Plan, options: PlanOptions) -> PlanOptions:
     return replace(
         options,
         orientation=source.orientation,
-        order=source.preprocessing_order,
+        preprocessing_order=source.preprocessing_order,
         foreground_channel=source.foreground_channel,
     )
 
@@ -175,8 +175,8 @@ def _contradictions(source: Plan, options: PlanOptions) -> Iterator[str]:
             yield f"--{name.removesuffix('_gb')}"
     if options.orientation not in (_DEFAULTS.orientation, source.orientation):
         yield f"--orientation {options.orientation}"
-    if options.order not in (_DEFAULTS.order, source.preprocessing_order):
-        yield f"--order {options.order}"
+    if options.preprocessing_order not in (_DEFAULTS.preprocessing_order, source.preprocessing_order):
+        yield f"--preprocessing-order {options.preprocessing_order}"
     if options.foreground_channel and not source.foreground_channel:
         yield "--foreground-channel"
     if any(text.replace("-", "_").startswith("axis_order") for text in options.overrides):

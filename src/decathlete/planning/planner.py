@@ -90,7 +90,7 @@ def make_plan(
         labels=spec.labels,
         orientation=fingerprint.orientation,
         axis_order=grid.order,
-        preprocessing_order=options.order,
+        preprocessing_order=options.preprocessing_order,
         target_spacing=grid.target_spacing(dims),
         spacing_unit=fingerprint.unit,
         median_shape=grid.median_shape(dims),
@@ -233,7 +233,7 @@ def _why_decided(
     return {
         "orientation": explain.why_orientation(fingerprint.orientation, unit=fingerprint.unit),
         "axis_order": _why_axis_order(grid, fingerprint, is_set=is_order_set),
-        "preprocessing_order": explain.why_preprocessing_order(options.order),
+        "preprocessing_order": explain.why_preprocessing_order(options.preprocessing_order),
         "target_spacing": explain.why_spacing(plan.dims, coarse=grid.coarse, unit=fingerprint.unit),
         "normalization": explain.why_normalization(plan, fingerprint),
         "resampling": explain.why_resampling(Resampling()),

@@ -35,7 +35,7 @@ def coordinates(n_in: int, n_out: int) -> NDArray[np.float64]:
     return (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Taps:
     """Interpolation from at most two voxels: ``(1 - weight) * x[low] + weight * x[high]``.
 
@@ -54,7 +54,7 @@ class Taps:
     def nearest(cls, n_in: int, n_out: int) -> Taps:
         """Interpolate by the nearest voxel (the later one of two equally near)."""
         index = torch.from_numpy(np.floor(np.clip(coordinates(n_in, n_out), 0, n_in - 1) + 0.5).astype(np.int64))
-        return cls(index, index, torch.zeros(n_out), blends=False)
+        return cls(low=index, high=index, weight=torch.zeros(n_out), blends=False)
 
     @classmethod
     def linear(cls, n_in: int, n_out: int) -> Taps:
@@ -62,16 +62,18 @@ class Taps:
         at = torch.from_numpy(np.clip(coordinates(n_in, n_out), 0, n_in - 1))
         low = at.floor()
         weight = (at - low).float()
-        return cls(low.long(), (low + 1).clamp(max=n_in - 1).long(), weight, blends=bool(weight.any()))
+        return cls(low=low.long(), high=(low + 1).clamp(max=n_in - 1).long(), weight=weight, blends=bool(weight.any()))
 
     def to(self, device: torch.device) -> Taps:
         """Return a copy on ``device``."""
-        return Taps(self.low.to(device), self.high.to(device), self.weight.to(device), self.blends)
+        return Taps(
+            low=self.low.to(device), high=self.high.to(device), weight=self.weight.to(device), blends=self.blends
+        )
 
     def part(self, start: int, stop: int, *, offset: int = 0) -> Taps:
         """Return the part for the outputs ``start`` to ``stop``, on an input without its first ``offset`` voxels."""
         low, high = self.low[start:stop] - offset, self.high[start:stop] - offset
-        return Taps(low, high, self.weight[start:stop], self.blends)
+        return Taps(low=low, high=high, weight=self.weight[start:stop], blends=self.blends)
 
     def touching(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of outputs that use only the input voxels ``start`` to ``stop``."""

@@ -42,7 +42,7 @@ class Restoration(Schema):
 
     def staying(self, spacing: Triple) -> Restoration:
         """Return the restoration of an image that stays on its prepared grid, of ``spacing`` (working order)."""
-        plain = Geometry.plain(self.shape, spacing)
+        plain = Geometry.plain(self.shape, spacing_ZYX=spacing)
         if self.geometry.unit == PIXEL:
             plain = plain.revised(header=plain.header.revised(spatial_unit=PIXEL))
         return Restoration(

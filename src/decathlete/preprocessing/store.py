@@ -179,12 +179,12 @@ class StoredCase:
         """Of image, label and foreground, when they are all in memory."""
         return prod(self.shape) * (4 * self.n_channels + 1) + self.record.sizes[FOREGROUND]
 
-    def read_image(self, box: Box | None = None) -> NDArray[np.float32]:
+    def read_image(self, *, box: Box | None = None) -> NDArray[np.float32]:
         """Read the image CZYX in ``box`` (inside the volume), or all of it."""
         where = (slice(None), *box.slices) if box else ()
         return read_array(self._verify(IMAGE), where, shape=(self.n_channels, *self.shape), dtype=np.float32)
 
-    def read_label(self, box: Box | None = None) -> NDArray[np.uint8]:
+    def read_label(self, *, box: Box | None = None) -> NDArray[np.uint8]:
         """Read the class indices ZYX in ``box`` (inside the volume), or all of them.
 
         Raises:

@@ -36,7 +36,7 @@ class JobCancelled(Exception):
     """Ends the computation of a job that was deleted, or of any job when the service ends."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunningJob:
     """The job that is computed now.
 

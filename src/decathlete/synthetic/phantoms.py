@@ -77,7 +77,7 @@ def _case_name(index: int, cases_per_patient: int) -> str:
 
 
 def _grid(shape_ZYX: Shape, spacing_ZYX: Triple, oblique: bool, seed: int, index: int) -> Geometry:
-    matrix = Geometry.plain(shape_ZYX, spacing_ZYX).matrix
+    matrix = Geometry.plain(shape_ZYX, spacing_ZYX=spacing_ZYX).matrix
     rng = stream(seed, "phantom grid", index)
     if oblique:
         a, b = rng.uniform(-0.3, 0.3, 2)

@@ -50,7 +50,7 @@ def make_tumour_phantoms(
         bias: standard deviation of the logarithm of each channel's bias field.
     """
     names = [f"glioma_{i + 1:02d}" for i in range(n_cases + n_test)]
-    geometry = Geometry.plain(shape_ZYX, spacing_ZYX)
+    geometry = Geometry.plain(shape_ZYX, spacing_ZYX=spacing_ZYX)
     for index, name in enumerate(names):
         image_CZYX, label_ZYX = make_tumour(shape_ZYX, noise=noise, bias=bias, seed=seed, index=index)
         part = "Tr" if index < n_cases else "Ts"

@@ -98,7 +98,7 @@ class TrainConfig(Schema):
         validation: of held-out cases during the training.
         pretrained: folder of a trained model whose weights the training starts from; ``None``: random weights.
         freeze_stages: number of the encoder's first stages whose weights are not trained.
-        seed: of weights, patches and augmentation.
+        seed: seed of weights, patches and augmentation, a 64-bit integer.
         save_every_s: seconds between checkpoints inside long epochs.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32 (on CUDA TF32); ``fp16`` scales the
             loss (CUDA).
@@ -131,7 +131,7 @@ class TrainConfig(Schema):
     validation: ValidationConfig = ValidationConfig()
     pretrained: str | None = Field(default=None, exclude_if=lambda folder: folder is None)
     freeze_stages: int = Field(default=0, ge=0, exclude_if=lambda n: n == 0)
-    seed: int = 1
+    seed: int = Field(default=1, ge=-(2**63), lt=2**63)
     save_every_s: float = Field(default=600.0, gt=0)
     precision: PrecisionChoice = "auto"
     layout: Layout = "auto"

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from decathlete.core.labels import LabelKind
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import BundleMember, ModelBundle
 from decathlete.models.weights import NetworkTensors
@@ -20,6 +21,7 @@ from decathlete.planning.plan import Plan
 FOREGROUND = "(foreground)"
 """Name of the input channel that marks the foreground; it equals that of another plan."""
 BACKGROUND = "(background)"
+_OUTPUT_TITLES: dict[LabelKind, str] = {"classes": "{}", "regions": "region {}"}
 """Name of the output of the background, whatever a dataset calls it."""
 _LISTED = 5
 
@@ -123,7 +125,7 @@ def load_pretrained(network: nn.Module, plan: Plan, folder: Path) -> Transfer:
         ModelError: see :func:`open_pretrained`, or no weight fits.
     """
     member = open_pretrained(folder, plan)
-    trained = member.build(0).state_dict()
+    trained = member.build(number=0).state_dict()
     names = _Names.of(member.plan, plan)
     state = network.state_dict()
     carried: list[str] = []
@@ -241,9 +243,9 @@ def _input_names(plan: Plan) -> tuple[str, ...]:
 
 def _output_names(plan: Plan) -> tuple[str, ...]:
     """Return the names of the outputs; a region (sigmoid) never equals a class (softmax)."""
-    if plan.labels.regions:
-        return tuple(f"region {region.name}" for region in plan.labels.regions)
-    return (BACKGROUND, *(c.name for c in plan.labels.foreground))
+    title = _OUTPUT_TITLES[plan.labels.kind]
+    background = [BACKGROUND] * plan.labels.n_background_outputs
+    return (*background, *(title.format(structure.name) for structure in plan.labels.structures))
 
 
 def _dependent_axes(spec: NetworkSpec, field: str) -> dict[str, int]:

@@ -85,7 +85,7 @@ def all_registries() -> dict[str, Registry[Any]]:
     return {kind: registries()[kind] for kind in PACKAGES}
 
 
-def components(kind: str | None = None) -> tuple[ComponentInfo, ...]:
+def components(*, kind: str | None = None) -> tuple[ComponentInfo, ...]:
     """Describe every component, or those of one kind; built-ins and plug-ins are imported.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_writable_path
-from decathlete.core.progress import CaseProgress
+from decathlete.core.progress import ProgressOfStep
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
-from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
+from decathlete.dataset.conversion.run import ConversionResult, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import Source, read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
@@ -26,8 +26,6 @@ from decathlete.errors import DatasetError, OptionError
 from decathlete.io.format_lookup import check_suffix
 from decathlete.io.format_settings import FormatSettings, format_settings
 from decathlete.workflows.workspace import Workspace
-
-Listen = Callable[[str], CaseProgress | None]
 
 
 def convert(
@@ -47,8 +45,8 @@ def convert(
     workspace: Workspace = Workspace(),
     workers: int = 2,
     overwrite: bool = False,
-    listen: Listen = lambda _: None,
-) -> Record:
+    listen: ProgressOfStep = lambda _: None,
+) -> ConversionResult:
     """Create a dataset in another layout in the folder ``output``; unchanged files become links.
 
     Args:
@@ -146,7 +144,7 @@ def _read(
     spacing: Triple | None,
     formats: FormatSettings,
     workers: int,
-    listen: Listen,
+    listen: ProgressOfStep,
 ) -> Source:
     if not has_manifest:
         if not origin.exists():

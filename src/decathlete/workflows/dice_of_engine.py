@@ -51,7 +51,9 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     def read(case: Case) -> _Case:
         image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
         return _Case(
-            prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan), unannotated=case.unannotated
+            prepared=predictor.prepare(image, case_id=case.id),
+            truth_ZYX=_truth(case, plan),
+            unannotated=case.unannotated,
         )
 
     def compute(case: _Case) -> _Case:

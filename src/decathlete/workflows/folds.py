@@ -14,7 +14,7 @@ _PART = re.compile(r"([0-9]{1,4})(-([0-9]{0,4}))?")
 _REMEDY = "write 0-4, or 0,2,4, or 0- for every fold of the split"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldSelection:
     """A selection of folds, before the number of folds is known.
 
@@ -32,16 +32,16 @@ class FoldSelection:
             OptionError: the text or the numbers are not folds.
         """
         if folds is None:
-            return cls(((0, None),))
+            return cls(parts=((0, None),))
         if isinstance(folds, str):
-            return cls(tuple(_parse_range(part) for part in folds.replace(" ", "").split(",")))
+            return cls(parts=tuple(_parse_range(part) for part in folds.replace(" ", "").split(",")))
         if not folds or min(folds) < 0:
             raise OptionError(
                 f"folds {list(folds)} do not exist",
                 remedy="name folds from 0, or leave folds out",
                 code="E-OPTION-FOLD",
             )
-        return cls(tuple((fold, fold) for fold in folds))
+        return cls(parts=tuple((fold, fold) for fold in folds))
 
     @property
     def named(self) -> tuple[int, ...]:

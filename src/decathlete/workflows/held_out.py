@@ -8,7 +8,7 @@ from pathlib import Path
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import Workers
-from decathlete.dataset.annotated import Annotated
+from decathlete.dataset.annotated import AnnotatedClasses
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, OptionError
@@ -56,7 +56,7 @@ def load_cases(
     *,
     spacing: Triple | None = None,
     formats: FormatSettings = (),
-    annotated: Annotated | None = None,
+    annotated: AnnotatedClasses | None = None,
 ) -> list[Case]:
     """Load cases of a raw dataset by their ids.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_writable_path
-from decathlete.core.progress import CaseProgress
+from decathlete.core.progress import ProgressOfStep
 from decathlete.dataset.conversion.jobs import Job
 from decathlete.dataset.conversion.merge import MergedDatasets, merge_sources
-from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
+from decathlete.dataset.conversion.run import ConversionResult, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
@@ -20,8 +20,6 @@ from decathlete.errors import OptionError
 from decathlete.io.format_lookup import check_suffix
 from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
-
-Listen = Callable[[str], CaseProgress | None]
 
 
 def merge_datasets(
@@ -35,8 +33,8 @@ def merge_datasets(
     workspace: Workspace = Workspace(),
     workers: int = 2,
     overwrite: bool = False,
-    listen: Listen = lambda _: None,
-) -> Record:
+    listen: ProgressOfStep = lambda _: None,
+) -> ConversionResult:
     """Create one dataset from several in the folder ``output``; unchanged files become links.
 
     Classes with the same name become one class. The manifest lists for each case which classes were annotated, so that

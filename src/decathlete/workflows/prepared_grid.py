@@ -104,7 +104,7 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
             geometry=on_prepared_grid.geometry,
             cases=(replace(prepared, restoration=on_prepared_grid),),
             warnings=(),
-            previous=predictor.prepare_previous(image, [prepared], case.id),
+            previous=predictor.prepare_previous(image, [prepared], case_id=case.id),
         ),
         payload=_Truth(
             case_id=case.id,

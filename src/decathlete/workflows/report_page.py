@@ -212,7 +212,7 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
         facts += [
             ("Channels", ", ".join(_input_channels(plan))),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
-            *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
+            *([("Regions", "; ".join(lines))] if (lines := region_lines(plan.labels)) else []),
             ("Spacing", "none in the files" if in_pixels else _ranges(plan.training_ranges.spacing, "mm")),
             ("Extent", _ranges(plan.training_ranges.size, "px" if in_pixels else "mm")),
         ]

@@ -99,7 +99,7 @@ def test_a_cascade_adds_them_and_keeps_the_users_settings():
     assert AugmentationConfig.default(3).with_corrupted_masks()["mask_morphology"].chance == 0.4
     own = AugmentationConfig({"mask_morphology": {"probability": 0.1}})
     assert own.with_corrupted_masks()["mask_morphology"].probability == 0.1
-    assert AugmentationConfig.none().with_corrupted_masks(own)["mask_morphology"].probability == 0.1
+    assert AugmentationConfig.none().with_corrupted_masks(source=own)["mask_morphology"].probability == 0.1
 
 
 @pytest.mark.parametrize("name", CASCADE_TRANSFORMS)

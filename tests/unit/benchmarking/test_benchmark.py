@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from decathlete.benchmarking.instruments import PeakMemory, Stopwatch
 from decathlete.benchmarking.options import BenchmarkOptions
@@ -17,6 +18,7 @@ from decathlete.benchmarking.record import BenchmarkRecord, combine_memory, sum_
 from decathlete.benchmarking.run import benchmark, create_unique_file, make_benchmark_plan
 from decathlete.benchmarking.task import Measurement
 from decathlete.core.latency import Latency
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
 from decathlete.workflows.workspace import Workspace
@@ -179,8 +181,17 @@ def test_augmented_random_patches_are_measured_too(tmp_path: Path) -> None:
     assert result.record.settings.augment
 
 
+def test_settings_of_the_window_have_ranges_and_an_effect() -> None:
+    with pytest.raises(ValidationError, match="overlap"):
+        tiny("predict", window=SlidingWindow(overlap=1.5))
+    with pytest.raises(OptionError, match="of the window have no effect"):
+        tiny("predict", window=SlidingWindow(batch_size=3))
+    with pytest.raises(OptionError, match="tta have an effect only in mode predict"):
+        tiny("train", window=SlidingWindow(tta=True))
+
+
 def test_volumes_are_counted_one_by_one(tmp_path: Path) -> None:
-    options = tiny("predict", volumes=True, shape=(10, 12, 9), steps=2, tta=True)
+    options = tiny("predict", volumes=True, shape=(10, 12, 9), steps=2, window=SlidingWindow(tta=True))
     record = benchmark(options, workspace=Workspace(results=tmp_path)).record
     total = sum(record.seconds[0])
     assert record.throughput.images_per_s == pytest.approx(2 / total)

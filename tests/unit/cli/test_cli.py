@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
+from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, SlidingWindow, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.command_table import COMMANDS as ONE_WORD
@@ -73,8 +73,8 @@ def _commands(group: Any) -> dict[str, Any]:
 NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope network wide-encoder"
 REGIONS = "brats regions regions-order"
 PLAN = (
-    f"{NETWORK} {REGIONS} annotated block adapt foreground-channel group-by memory mirror-pairs n-folds norm order "
-    "orientation set split-seed splits"
+    f"{NETWORK} {REGIONS} annotated block adapt foreground-channel group-by memory mirror-pairs n-folds norm "
+    "orientation preprocessing-order set split-seed splits"
 )
 TRAINING = (
     "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal freeze-stages "
@@ -269,7 +269,7 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
     network = "--filters 8,16,24 --depth 1 --min-fmap 6 --negative-slope 0.2 --no-deep-supervision"
     regions = "--regions a=1,2;b=2 --regions-order 1,2 --foreground-channel"
-    options = f"{network} {regions} --n-folds 3 --order recipe --norm batch --memory 4 --no-adapt"
+    options = f"{network} {regions} --n-folds 3 --preprocessing-order recipe --norm batch --memory 4 --no-adapt"
     options += " --set batch_size=3 --set preprocessing_order=recipe"
     training = (
         "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"
@@ -282,7 +282,7 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
         regions_order=(1, 2),
         foreground_channel=True,
         n_folds=3,
-        order="recipe",
+        preprocessing_order="recipe",
         norm="batch",
         memory_gb=4,
         overrides=overrides,
@@ -462,11 +462,9 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         batch_size=3,
         patch=(16, 8),
         plan=PlanOptions(filters=(4, 8), deep_supervision=False, overrides=("network.norm=batch",)),
-        tta=True,
+        window=SlidingWindow(tta=True, overlap=0.25, blend="constant"),
         volumes=True,
         shape=(9, 8, 7),
-        overlap=0.25,
-        blend="constant",
         warmup=1,
         steps=2,
         profile=True,

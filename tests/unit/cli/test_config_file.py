@@ -88,7 +88,7 @@ def test_null_switches_a_presets_value_off(heard: dict[str, Any], tmp_path: Path
         config, plain = heard["config"], TrainConfig()
         assert (config.patience, config.min_epochs, config.seed) == (None, None, plain.seed)
         assert (config.optimizer.learning_rate, config.optimizer.component) == (0.1, "adam")
-        assert (heard["plan_options"].depth, heard["plan_options"].order) == (None, "recipe")
+        assert (heard["plan_options"].depth, heard["plan_options"].preprocessing_order) == (None, "recipe")
 
 
 def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
@@ -113,6 +113,11 @@ def test_a_renamed_option_names_its_successor(heard: dict[str, Any], tmp_path: P
     assert called("train", "--task", "04", "--fit") == "the option --fit was renamed\n  → use --adapt"
     (tmp_path / "o.yaml").write_text("no_fit: true\nseed: 3")
     assert "no_fit: the option was renamed, use no-adapt" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    renamed = "the option --order was renamed\n  → use --preprocessing-order"
+    assert called("preprocess", "--task", "04", "--order", "recipe") == renamed
+    (tmp_path / "o.yaml").write_text("order: recipe")
+    message = called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert "order: the option was renamed, use preprocessing-order" in message
     assert not heard
     assert called("predict", "--fit", "1") != "the option --fit was renamed\n  → use --adapt"
 

@@ -32,7 +32,7 @@ def geometries(draw: st.DrawFn, *, shear: float = 0.3, turn: float = 180.0) -> G
     matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ sheared @ np.diag(signs)[:, ::-1]
     matrix[:3, :3] *= spacing
     matrix[:3, 3] = draw(st.tuples(*[st.floats(-500, 500)] * 3))
-    return Geometry.from_matrix(draw(SHAPES), matrix, HeaderCodes(qform_code=0, sform_code=2))
+    return Geometry.from_matrix(draw(SHAPES), matrix, header=HeaderCodes(qform_code=0, sform_code=2))
 
 
 def places(geometry: Geometry) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ def test_without_shear_a_voxel_is_the_product_of_its_edges(geometry: Geometry) -
 
 
 def test_a_plain_grid_is_canonical() -> None:
-    geometry = Geometry.plain((4, 5, 6), (3.0, 2.0, 1.0))
+    geometry = Geometry.plain((4, 5, 6), spacing_ZYX=(3.0, 2.0, 1.0))
     assert geometry.spacing_ZYX == (3, 2, 1)
     assert geometry.origin_mm == (0, 0, 0)
     assert geometry.voxel_volume_mm3 == pytest.approx(6)
@@ -161,14 +161,14 @@ def test_differences_within_the_tolerance_are_none_and_beyond_it_are_named(scale
 
 def test_an_axis_of_one_voxel_has_any_spacing() -> None:
     """The label map of a slice is often stored with two axes, or with the 999 mm of nnU-Net v1."""
-    one = Geometry.plain((1, 5, 6), (5.0, 1.0, 1.0))
+    one = Geometry.plain((1, 5, 6), spacing_ZYX=(5.0, 1.0, 1.0))
     assert not one.differences(Geometry.plain((1, 5, 6)))
-    assert one.differences(Geometry.plain((1, 5, 6), (5.0, 1.0, 2.0)))
+    assert one.differences(Geometry.plain((1, 5, 6), spacing_ZYX=(5.0, 1.0, 2.0)))
     assert len(one.differences(Geometry.plain((2, 5, 6)))) == 2
 
 
 def test_all_differences_are_named_together() -> None:
-    one, other = Geometry.plain((4, 5, 6)), Geometry.plain((4, 5, 7), (2.0, 1.0, 1.0))
+    one, other = Geometry.plain((4, 5, 6)), Geometry.plain((4, 5, 7), spacing_ZYX=(2.0, 1.0, 1.0))
     matrix = other.matrix
     matrix[:3, 3] = 100
     matrix[:3, 1] *= -1
@@ -208,7 +208,7 @@ def test_an_image_of_zeros_is_kept_whole() -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_fine_grids_are_compared_with_their_own_voxels(axis: int) -> None:
     spacing = (0.01, 0.001, 0.002)
-    one = Geometry.plain((4, 5, 6), spacing)
+    one = Geometry.plain((4, 5, 6), spacing_ZYX=spacing)
     for share, told in ((0.05, False), (0.5, True)):
         moved, wider = one.matrix, one.matrix
         moved[2 - axis, 3] += share * spacing[axis]
@@ -219,7 +219,7 @@ def test_fine_grids_are_compared_with_their_own_voxels(axis: int) -> None:
 
 
 def test_rounding_far_from_the_origin_is_no_difference() -> None:
-    exact, rounded = (Geometry.plain((4, 5, 6), (0.001,) * 3).matrix for _ in range(2))
+    exact, rounded = (Geometry.plain((4, 5, 6), spacing_ZYX=(0.001,) * 3).matrix for _ in range(2))
     exact[0, 3] = 1234.5678901
     rounded[0, 3] = np.float32(exact[0, 3])
     assert Geometry.from_matrix((4, 5, 6), exact).differences(Geometry.from_matrix((4, 5, 6), rounded)) == []

@@ -220,7 +220,7 @@ def test_a_negative_label_value_gets_a_remedy_that_helps(root: Path) -> None:
 
 
 def test_lengths_of_files_without_a_spacing_are_in_pixels(tmp_path: Path) -> None:
-    grid = Geometry.plain((1, 8, 9), (2.0, 0.5, 0.5))
+    grid = Geometry.plain((1, 8, 9), spacing_ZYX=(2.0, 0.5, 0.5))
     write_image(tmp_path / "a.nii.gz", np.random.default_rng(0).uniform(size=(1, 1, 8, 9)), grid)
     write_label(tmp_path / "a.png", np.eye(8, 9, dtype=np.uint8)[None], Geometry.pixels((1, 8, 9)))
     training = [{"image": "a.nii.gz", "label": "a.png"}]

@@ -104,7 +104,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_task_comes_whole_and_is_a_dataset(mirror: Mirror, data: Path) -> None:
     told: list[tuple[int, int | None]] = []
-    folder = download("04", data, url=mirror.url, progress=lambda done, total: told.append((done, total)))
+    folder = download("04", data=data, url=mirror.url, progress=lambda done, total: told.append((done, total)))
     assert folder == data / FOLDER
     assert_whole(data)
     assert read_dataset(resolve_task("04", data)).cases[0].id == "a"
@@ -113,10 +113,10 @@ def test_a_task_comes_whole_and_is_a_dataset(mirror: Mirror, data: Path) -> None
 
 
 def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data: Path) -> None:
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     (data / FOLDER / "mine.txt").write_text("kept")
     said: list[str] = []
-    download("04", data, url=mirror.url, log=said.append)
+    download("04", data=data, url=mirror.url, log=said.append)
     assert len(mirror.asked) == 1
     assert (data / FOLDER / "mine.txt").read_text() == "kept"
     assert said == [f"{data / FOLDER} exists already"]
@@ -124,14 +124,14 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
 
 def test_the_archives_own_address_may_carry_a_query(mirror: Mirror, data: Path) -> None:
     said: list[str] = []
-    download("04", data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", log=said.append)
+    download("04", data=data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", log=said.append)
     assert_whole(data)
     assert "secret" not in "".join(said)
 
 
 def test_a_server_that_tells_no_length_is_enough(mirror: Mirror, data: Path) -> None:
     mirror.lengths = False
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
 
 
@@ -157,7 +157,7 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
 def test_a_broken_connection_goes_on_where_it_broke(mirror: Mirror, data: Path, pauses: list[float]) -> None:
     mirror.breaks.extend([HALF, 1000])
     said: list[str] = []
-    download("04", data, url=mirror.url, log=said.append)
+    download("04", data=data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert mirror.asked == ["", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert mirror.served == len(CONTENT), "some bytes came twice"
@@ -175,7 +175,7 @@ def test_a_connection_that_brings_nothing_is_given_up_with_growing_pauses(
         f"the downloaded 153.6 kB of 307.2 kB are kept{ANOTHER_MIRROR}"
     )
     assert pauses == [1.0, 2.0, 4.0, 8.0]
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
     assert mirror.served == len(CONTENT), "the second call fetched again what the first had"
 
@@ -186,8 +186,8 @@ def test_another_mirror_goes_on_with_what_the_first_brought(mirror: Mirror, data
         other.etag = '"another server, another tag"'
         mirror.breaks.extend([0] * 4)
         with pytest.raises(DownloadError):
-            download("04", data, url=mirror.url)
-        download("04", data, url=other.url)
+            download("04", data=data, url=mirror.url)
+        download("04", data=data, url=other.url)
         assert (other.asked, other.served) == ([f"bytes={HALF}-"], len(CONTENT) - HALF)
     assert_whole(data)
 
@@ -203,7 +203,7 @@ def test_a_killed_download_goes_on(mirror: Mirror, data: Path) -> None:
     mirror.stalled.set()
     mirror.stalled = None
     said: list[str] = []
-    download("04", data, url=mirror.url, log=said.append)
+    download("04", data=data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert said[0] == f"resuming {mirror.url}/{ARCHIVE}"
     assert mirror.asked == ["", f"bytes={HALF}-"]
@@ -227,7 +227,7 @@ def test_a_call_killed_while_unpacking_goes_on_without_the_server(mirror: Mirror
     (data / PART).write_bytes(CONTENT)
     (data / f"{PART}.json").write_text(f'{{"size": {len(CONTENT)}, "validator": null, "source": null}}')
     (data / f".partial-0123abcd-{FOLDER}" / "imagesTr").mkdir(parents=True)
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert mirror.asked == []
     assert_whole(data)
     assert names(data) == [FOLDER], "what the killed call left lies still there"
@@ -250,7 +250,7 @@ def test_two_downloads_of_one_task_do_not_write_into_one_file(
 def test_a_server_that_ignores_range_starts_over(mirror: Mirror, data: Path) -> None:
     mirror.ranges = False
     mirror.breaks.append(HALF)
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
     assert mirror.served == HALF + len(CONTENT)
 
@@ -268,7 +268,7 @@ def test_a_file_that_changed_meanwhile_comes_anew(mirror: Mirror, data: Path) ->
     mirror.content, mirror.etag = b"?" * len(CONTENT), '"old"'
     _give_up_half_way(mirror, data)
     mirror.content, mirror.etag = CONTENT, '"new"'
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
     assert mirror.asked[-1] == f"bytes={HALF}-"
     assert mirror.served == HALF + len(CONTENT), "the old half was kept, or something came twice"
@@ -279,7 +279,7 @@ def test_without_a_tag_another_length_tells_of_a_change(mirror: Mirror, data: Pa
     _give_up_half_way(mirror, data)
     mirror.content = CONTENT
     said: list[str] = []
-    download("04", data, url=mirror.url, log=said.append)
+    download("04", data=data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert "the file on the server has changed; next attempt in 1.0 s" in said
 
@@ -288,21 +288,21 @@ def test_without_a_tag_a_shorter_file_tells_of_a_change(mirror: Mirror, data: Pa
     mirror.content, mirror.etag = b"?" * 4 * len(CONTENT), None
     _give_up_half_way(mirror, data, 2 * len(CONTENT))
     mirror.content = CONTENT
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
 
 
 def _give_up_half_way(mirror: Mirror, data: Path, half: int = HALF) -> None:
     mirror.breaks.extend([half, 0, 0, 0, 0])
     with pytest.raises(DownloadError, match="5 times in a row"):
-        download("04", data, url=mirror.url)
+        download("04", data=data, url=mirror.url)
 
 
 def test_a_part_longer_than_the_file_is_dropped(mirror: Mirror, data: Path) -> None:
     data.mkdir()
     (data / PART).write_bytes(b"?" * (len(CONTENT) + 7))
     (data / f"{PART}.json").write_text(f'{{"size": {len(CONTENT)}, "validator": null, "source": null}}')
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
 
 
@@ -321,7 +321,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
     )
     assert names(data) == []
     mirror.content = CONTENT
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert mirror.asked == ["", ""]
     assert_whole(data)
 
@@ -335,7 +335,7 @@ def test_a_missing_file_is_said_at_once(mirror: Mirror, data: Path, fails: Calla
 
 def test_a_busy_server_is_asked_again(mirror: Mirror, data: Path, pauses: list[float]) -> None:
     mirror.answers.extend([503, 429])
-    download("04", data, url=mirror.url)
+    download("04", data=data, url=mirror.url)
     assert_whole(data)
     assert pauses == [1.0, 2.0]
 
@@ -407,7 +407,7 @@ def test_a_folder_that_is_something_else_is_left_alone(mirror: Mirror, data: Pat
     (data / FOLDER).mkdir(parents=True)
     (data / FOLDER / "notes.txt").touch()
     with pytest.raises(OutputError) as error:
-        download("04", data, url=mirror.url)
+        download("04", data=data, url=mirror.url)
     assert str(error.value) == f"{data / FOLDER}: exists, but contains no dataset.json\n  → move or remove it"
     assert mirror.asked == []
     assert names(data / FOLDER) == ["notes.txt"]
@@ -429,7 +429,7 @@ def test_an_archive_on_this_machine_is_unpacked_and_stays(
         "path": str(archive),
         "folder": str(archive.parent),
     }[form]
-    download("04", data, url=url)
+    download("04", data=data, url=url)
     assert_whole(data)
     assert archive.read_bytes() == CONTENT
 
@@ -511,7 +511,7 @@ IGNORED = {
 @pytest.mark.parametrize("kind", IGNORED)
 def test_what_is_no_file_of_the_dataset_is_ignored(kind: str, publish: Callable[[bytes], bytes], data: Path) -> None:
     with serving(publish(tar_of(IGNORED[kind]))) as mirror:
-        download("04", data, url=mirror.url)
+        download("04", data=data, url=mirror.url)
     assert_whole(data)
 
 
@@ -520,7 +520,7 @@ def test_no_file_is_written_through_a_link(publish: Callable[[bytes], bytes], da
     outside.mkdir()
     link = member(f"{FOLDER}/imagesTr", type=b"2", linkname=str(outside))
     with serving(publish(tar_of(link))) as mirror:
-        download("04", data, url=mirror.url)
+        download("04", data=data, url=mirror.url)
     assert names(outside) == []
     assert (data / FOLDER / "imagesTr" / "a.nii.gz").read_bytes() == IMAGE
     assert_whole(data)
@@ -528,7 +528,7 @@ def test_no_file_is_written_through_a_link(publish: Callable[[bytes], bytes], da
 
 def test_a_program_in_the_archive_cannot_be_run(publish: Callable[[bytes], bytes], data: Path) -> None:
     with serving(publish(tar_of(member(f"{FOLDER}/run.sh", b"#!/bin/sh", mode=0o6777)))) as mirror:
-        download("04", data, url=mirror.url)
+        download("04", data=data, url=mirror.url)
     assert (data / FOLDER / "run.sh").stat().st_mode & 0o7111 == 0
 
 
@@ -588,7 +588,7 @@ def test_a_password_is_not_repeated(fails: Callable[..., str]) -> None:
 
 def test_a_region_and_a_mirror_exclude_each_other(data: Path) -> None:
     with pytest.raises(OptionError, match="--region chooses a public bucket, --url a mirror"):
-        download("04", data, region="eu", url="https://host")
+        download("04", data=data, region="eu", url="https://host")
 
 
 def test_the_command_prints_the_folder_and_shows_how_it_goes(

@@ -61,7 +61,7 @@ class VolumeError(Metric):
         return self.settings.factor * abs(counts.n_prediction - counts.n_truth) * pair.voxel_volume_mm3 / 1000
 '''
 LABELS = LabelSet.from_names(["organ", "tumour"])
-GEOMETRY = Geometry.plain((6, 20, 20), (10.0, 5.0, 5.0))
+GEOMETRY = Geometry.plain((6, 20, 20), spacing_ZYX=(10.0, 5.0, 5.0))
 PLUGIN = "volume_plugin:VolumeError"
 
 

@@ -18,7 +18,7 @@ from decathlete.evaluation.scores import CaseScores, Scores
 
 METRICS = make_metrics()
 LABELS = LabelSet.from_names(["organ", "tumour"])
-GEOMETRY = Geometry.plain((6, 8, 8), (2.0, 1.0, 1.0))
+GEOMETRY = Geometry.plain((6, 8, 8), spacing_ZYX=(2.0, 1.0, 1.0))
 
 
 def label(organ: bool = True, tumour: bool = False, shift: int = 0) -> np.ndarray:
@@ -137,7 +137,10 @@ def test_ignored_voxels_belong_to_neither_side() -> None:
 def test_whole_grid_or_crop_is_the_same() -> None:
     small = score(label(shift=2), label())
     wide = [np.pad(a, ((3, 4), (2, 0), (0, 9))) for a in (label(shift=2), label())]
-    assert score_case(wide[0], wide[1], Geometry.plain(wide[0].shape, (2.0, 1.0, 1.0)), LABELS, case_id="a") == small
+    assert (
+        score_case(wide[0], wide[1], Geometry.plain(wide[0].shape, spacing_ZYX=(2.0, 1.0, 1.0)), LABELS, case_id="a")
+        == small
+    )
 
 
 def test_shapes_that_differ_are_refused() -> None:

@@ -47,7 +47,7 @@ def model(tmp_path) -> Path:
 @pytest.fixture
 def image(tmp_path) -> Path:
     array, _ = make_volumes((5, 20, 24))
-    write_image(tmp_path / "images" / "a.nii.gz", array, Geometry.plain((5, 20, 24), (1.0, 1.0, 1.0)))
+    write_image(tmp_path / "images" / "a.nii.gz", array, Geometry.plain((5, 20, 24), spacing_ZYX=(1.0, 1.0, 1.0)))
     return tmp_path / "images"
 
 

@@ -227,7 +227,7 @@ def test_auto_is_openvino_where_it_is_and_other_engines_predictions_are_not_kept
     plan = make_test_plan()
     ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     image, _ = make_volumes((18, 16, 16))
-    write_image(tmp_path / "a.nii.gz", image, Geometry.plain((18, 16, 16), (1.0, 1.0, 1.0)))
+    write_image(tmp_path / "a.nii.gz", image, Geometry.plain((18, 16, 16), spacing_ZYX=(1.0, 1.0, 1.0)))
 
     def predict(engine):
         predictor = Predictor.load(tmp_path / "m", device="cpu", precision="fp32", engine=engine)

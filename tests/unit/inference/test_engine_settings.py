@@ -66,7 +66,7 @@ def _engine() -> Iterator[None]:
 def model(tmp_path: Path) -> Path:
     plan = make_test_plan(2)
     image, _ = make_volumes(SHAPE)
-    write_image(tmp_path / "a.nii.gz", image, Geometry.plain(SHAPE, (1.0, 1.0, 1.0)))
+    write_image(tmp_path / "a.nii.gz", image, Geometry.plain(SHAPE, spacing_ZYX=(1.0, 1.0, 1.0)))
     network = build_network(plan.network, seed=0)
     return ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[network])).folder
 

@@ -20,7 +20,7 @@ PLAN = make_test_plan(
 def warnings(shape=(10, 11, 11), spacing=(2.5, 1.0, 1.0), intensity=110.0):
     image = np.full((1, *shape), intensity, np.float32)
     image[0, 0, 0, 0] += 1
-    given = Image(array_CZYX=image, geometry=Geometry.plain(shape, spacing))
+    given = Image(array_CZYX=image, geometry=Geometry.plain(shape, spacing_ZYX=spacing))
     restoration = prepare(given, PLAN).restoration
     return input_range_warnings(channel_means(given, restoration), restoration, PLAN)
 

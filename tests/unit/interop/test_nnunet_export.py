@@ -111,7 +111,7 @@ def test_what_is_exported_comes_back(tmp_path: Path, name: str, networks: int) -
     assert theirs.resampling == (Resampling() if name == "as stored" else ours.resampling)
     assert (back.record.mirror_axes, back.record.n_networks) == ((0, 1), networks)
     for number in range(networks):
-        mine, returned = bundle.build(number).state_dict(), back.build(number).state_dict()
+        mine, returned = bundle.build(number=number).state_dict(), back.build(number=number).state_dict()
         assert all(torch.equal(value, returned[key]) for key, value in mine.items())
 
 

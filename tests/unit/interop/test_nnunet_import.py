@@ -160,7 +160,7 @@ def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
     one = import_nnunet(model, tmp_path / "one", folds=[1]).bundle
     assert one.record.n_networks == 1
     name = "encoder.0.0.conv.weight"
-    assert torch.equal(one.build().state_dict()[name], both.build(1).state_dict()[name])
+    assert torch.equal(one.build().state_dict()[name], both.build(number=1).state_dict()[name])
     best = import_nnunet(model, tmp_path / "best", weights="best")
     assert best.folds == ("1",)
     assert best.bundle.record.weights == "best"

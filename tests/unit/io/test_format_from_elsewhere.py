@@ -63,7 +63,7 @@ class NumpyFormat(ImageFormat):
     def write_volume(self, path, array_CZYX, geometry):
         np.savez_compressed(path, image=array_CZYX, affine=geometry.matrix)
 '''
-GRID = Geometry.plain((16, 16, 16), (2.0, 1.0, 1.0))
+GRID = Geometry.plain((16, 16, 16), spacing_ZYX=(2.0, 1.0, 1.0))
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from decathlete.workflows.predict import predict as predict_command
 from factories import make_test_plan, make_volumes
 
 SHAPE = (6, 24, 20)
-GRID = Geometry.plain(SHAPE, (2.0, 1.0, 1.0))
+GRID = Geometry.plain(SHAPE, spacing_ZYX=(2.0, 1.0, 1.0))
 
 
 def smallest(level: int = 9) -> dict[str, Any]:
@@ -48,7 +48,12 @@ def test_compression_changes_the_size_and_no_voxel(
     sizes = []
     for number, chosen in enumerate((larger, smaller)):
         path = tmp_path / f"{number}{suffix}"
-        write_label(path, label_ZYX, Geometry.plain(label_ZYX.shape, (2.0, 1.0, 1.0)), settings=format_settings(chosen))
+        write_label(
+            path,
+            label_ZYX,
+            Geometry.plain(label_ZYX.shape, spacing_ZYX=(2.0, 1.0, 1.0)),
+            settings=format_settings(chosen),
+        )
         np.testing.assert_array_equal(read_label(path).array_ZYX, label_ZYX)
         sizes.append(path.stat().st_size)
     assert sizes[1] < sizes[0]

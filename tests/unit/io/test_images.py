@@ -48,7 +48,7 @@ def grid(
     slant[0, 2] = shear
     matrix[:3, :3] = turn @ slant @ matrix[:3, :3]
     matrix[:3, 3] = (-11.5, 7.25, 103.0)
-    return Geometry.from_matrix(shape, matrix, header)
+    return Geometry.from_matrix(shape, matrix, header=header)
 
 
 def label_on(geometry: Geometry) -> np.ndarray:

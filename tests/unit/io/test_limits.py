@@ -69,13 +69,13 @@ def test_sizes_in_range() -> None:
 
 @pytest.mark.parametrize("spacing_mm", [MIN_SPACING_MM * 1.001, 0.5, MAX_SPACING_MM])
 def test_plausible_spacings(spacing_mm) -> None:
-    check_grid(HERE, 1, Geometry.plain((2, 3, 4), (1.0, spacing_mm, spacing_mm * 1.0)))
+    check_grid(HERE, 1, Geometry.plain((2, 3, 4), spacing_ZYX=(1.0, spacing_mm, spacing_mm * 1.0)))
 
 
 @pytest.mark.parametrize("spacing_mm", [MIN_SPACING_MM / 2, MAX_SPACING_MM * 1.01, 1e38])
 def test_implausible_spacings(spacing_mm) -> None:
     with pytest.raises(ImageError, match="implausible spacing") as caught:
-        check_grid(HERE, 1, Geometry.plain((2, 3, 4), (1e6 if spacing_mm < 1 else 1.0, 1e6, spacing_mm)))
+        check_grid(HERE, 1, Geometry.plain((2, 3, 4), spacing_ZYX=(1e6 if spacing_mm < 1 else 1.0, 1e6, spacing_mm)))
     assert caught.value.code == "E-IMAGE-RANGE"
 
 
@@ -85,6 +85,6 @@ def test_implausible_channels() -> None:
 
 
 def test_an_axis_of_one_voxel_has_any_spacing() -> None:
-    check_grid(HERE, 1, Geometry.plain((1, 3, 4), (999.0, 1.0, 1.0)))
+    check_grid(HERE, 1, Geometry.plain((1, 3, 4), spacing_ZYX=(999.0, 1.0, 1.0)))
     with pytest.raises(ImageError, match="implausible spacing"):
-        check_grid(HERE, 1, Geometry.plain((2, 3, 4), (999.0, 1.0, 1.0)))
+        check_grid(HERE, 1, Geometry.plain((2, 3, 4), spacing_ZYX=(999.0, 1.0, 1.0)))

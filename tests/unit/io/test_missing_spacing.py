@@ -95,7 +95,7 @@ def test_a_missing_spacing_is_refused_or_given(tmp_path: Path, case: str) -> Non
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 5)])
 def test_a_spacing_in_the_file_is_kept(tmp_path: Path, suffix: str, shape) -> None:
-    geometry = Geometry.plain(shape, (2.0, 1.5, 0.5))
+    geometry = Geometry.plain(shape, spacing_ZYX=(2.0, 1.5, 0.5))
     write_image(tmp_path / f"x{suffix}", np.zeros((2, *shape)), geometry)
     for spacing in (None, GIVEN):
         assert read_grid(tmp_path / f"x{suffix}", spacing=spacing)[1].spacing_ZYX == pytest.approx((2, 1.5, 0.5))

@@ -50,7 +50,7 @@ TOKENS = (
 def make_file(folder: Path, suffix: str) -> Path:
     path = folder / f"valid{suffix}"
     voxels = np.arange(3 * 4 * 5, dtype=np.int16).reshape(1, 3, 4, 5)
-    write_volume(path, voxels, Geometry.plain((3, 4, 5), (2.5, 0.8, 0.7)))
+    write_volume(path, voxels, Geometry.plain((3, 4, 5), spacing_ZYX=(2.5, 0.8, 0.7)))
     return path
 
 

@@ -211,7 +211,7 @@ def test_pages_of_different_sizes_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".tif", ".ome.tiff"])
 def test_a_label_map_in_mm_keeps_its_spacing(tmp_path: Path, suffix: str) -> None:
-    geometry = Geometry.plain(STACK.shape, (2e-3, 5e-4, 4e-6))
+    geometry = Geometry.plain(STACK.shape, spacing_ZYX=(2e-3, 5e-4, 4e-6))
     write_label(tmp_path / f"l{suffix}", STACK, geometry)
     label = read_label(tmp_path / f"l{suffix}")
     np.testing.assert_array_equal(label.array_ZYX, STACK)

@@ -88,7 +88,7 @@ def test_both_transforms_follow_the_axes(codes, permutation, flips, angle) -> No
     header = Geometry.plain((3, 4, 5)).header.revised(
         qform_code=codes[0], sform_code=codes[1], qform=as_affine(affine(angle, (1, 2, 3)))
     )
-    before = Geometry.from_matrix((3, 4, 5), SFORM, header)
+    before = Geometry.from_matrix((3, 4, 5), SFORM, header=header)
     axes = AxisTransform(permutation=tuple(permutation), flips=flips)
     after = axes.geometry(before)
     assert transform_distance_mm(after) == pytest.approx(transform_distance_mm(before), abs=1e-9)

@@ -213,7 +213,7 @@ def test_several_networks_are_one_member(tmp_path):
     assert [network.fold for network in loaded.record.members[0].networks] == ["0", "1", "2"]
     assert sorted(p.name for p in (tmp_path / "m" / "weights").iterdir()) == [f"3d.{i}.safetensors" for i in range(3)]
     for number, network in enumerate(member.networks):
-        assert torch.equal(loaded.build(number)(image), network.eval()(image))
+        assert torch.equal(loaded.build(number=number)(image), network.eval()(image))
 
 
 def test_members_with_different_plans(tmp_path):

@@ -64,7 +64,7 @@ def test_several_networks_are_one_member(tmp_path):
     (member,) = bundle.record.members
     assert [(n.prefix, n.fold) for n in member.networks] == [(f"{i}.", str(i)) for i in range(11)]
     for number, state in enumerate(states):
-        for name, value in bundle.build(number).state_dict().items():
+        for name, value in bundle.build(number=number).state_dict().items():
             assert torch.equal(value, state[name]), (number, name)
 
 
@@ -106,7 +106,7 @@ def test_it_is_written_as_version_2(tmp_path):
     again = ModelBundle.load(tmp_path / "new")
     assert again.record.mirror_axes == (0, 2)
     for number, state in enumerate(states):
-        for name, value in again.build(number).state_dict().items():
+        for name, value in again.build(number=number).state_dict().items():
             assert torch.equal(value, state[name]), (number, name)
 
 

@@ -78,6 +78,9 @@ def test_regions_follow_their_classes_or_are_rejected() -> None:
     plan = make_test_plan(labels=both, mirror_pairs=PAIR)
     assert plan.side_swap is not None
     assert plan.side_swap.outputs == (1, 0, 2)
+    alone = make_test_plan(labels=KIDNEYS, mirror_pairs=PAIR)
+    assert alone.side_swap is not None
+    assert alone.side_swap.outputs == (0, 3, 2, 1), "the background stays"
     one_sided = both.revised(regions=(Region(name="L", values=(1,)),), region_order=(1,))
     with pytest.raises(OptionError, match="region 'L' contains one side of a pair"):
         parse_mirror_pairs("1=3", one_sided)

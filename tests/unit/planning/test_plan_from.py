@@ -89,7 +89,7 @@ def test_the_steps_before_the_network_follow_the_model():
     source = source_plan(orientation="stored", preprocessing_order="recipe", foreground_channel=True,
                          network=source_plan().network.revised(in_channels=3))  # fmt: skip
     options = options_with(source, PlanOptions())
-    assert (options.orientation, options.order, options.foreground_channel) == ("stored", "recipe", True)
+    assert (options.orientation, options.preprocessing_order, options.foreground_channel) == ("stored", "recipe", True)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_steps_before_the_network_follow_the_model():
         ({"memory_gb": 4.0}, "--memory"),
         ({"preset": "recipe"}, "--preset"),
         ({"orientation": "stored"}, "--orientation stored"),
-        ({"order": "recipe"}, "--order recipe"),
+        ({"preprocessing_order": "recipe"}, "--preprocessing-order recipe"),
         ({"foreground_channel": True}, "--foreground-channel"),
         ({"overrides": ("axis-order=0,1,2",)}, "--set axis_order"),
     ],

@@ -16,7 +16,7 @@ from factories import make_oblique_geometry, make_test_network, make_test_plan, 
 
 def _case(shape=(20, 18, 16), spacing=(1.0, 1.0, 1.0), **options):
     image, label = make_volumes(shape, **options)
-    geometry = Geometry.plain(shape, spacing)
+    geometry = Geometry.plain(shape, spacing_ZYX=spacing)
     return Image(array_CZYX=image, geometry=geometry), LabelMap(array_ZYX=label, geometry=geometry)
 
 

@@ -59,8 +59,8 @@ def test_every_case_is_there_and_a_box_equals_the_part_of_the_whole(spec, tmp_pa
     assert image.shape == (1, *case.shape)
     assert (image.dtype, label.dtype) == (np.float32, np.uint8)
     box = Box(start=(2, 3, 4), stop=(9, 20, 17))
-    assert np.array_equal(case.read_image(box), image[:, *box.slices])
-    assert np.array_equal(case.read_label(box), label[box.slices])
+    assert np.array_equal(case.read_image(box=box), image[:, *box.slices])
+    assert np.array_equal(case.read_label(box=box), label[box.slices])
     assert set(case.foreground) == {1, 2}
     assert len(case.foreground) == 2
     assert all((label.reshape(-1)[places] == index).all() for index, places in case.foreground.items())
@@ -205,7 +205,7 @@ def test_many_threads_read_one_case(spec, tmp_path):
     def read(seed):
         start = tuple(int(v) for v in np.random.default_rng(seed).integers(0, 10, 3))
         box = Box(start=start, stop=tuple(v + 8 for v in start))
-        return np.array_equal(case.read_image(box), image[:, *box.slices])
+        return np.array_equal(case.read_image(box=box), image[:, *box.slices])
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(200)))

@@ -37,7 +37,7 @@ def test_channels_and_classes_are_matched_by_name(tmp_path: Path) -> None:
     network = build_network(plan.network, seed=1)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     transfer = load_pretrained(network, plan, bundle.folder)
-    old, new = bundle.build(0).state_dict(), network.state_dict()
+    old, new = bundle.build(number=0).state_dict(), network.state_dict()
     stem = next(name for name, value in new.items() if value.ndim == 4 and value.shape[1] == 3)
     assert torch.equal(new[stem][:, 0], old[stem][:, 1])
     assert torch.equal(new[stem][:, 2], old[stem][:, 0])
@@ -70,7 +70,7 @@ def test_a_cascade_takes_over_the_stage_that_is_trained_with_its_masks(tmp_path:
     network = build_network(high.network, seed=3)
     transfer = load_pretrained(network, high, bundle.folder)
     assert transfer.fresh == ()
-    trained = bundle.members[1].build(0).state_dict()
+    trained = bundle.members[1].build(number=0).state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
 
 
@@ -136,7 +136,7 @@ def test_training_starts_from_the_weights_and_leaves_frozen_stages(
     with caplog.at_level("INFO"):
         result = train(store, 0, tmp_path / "run", config)
     assert "pretrained: " in caplog.text
-    before, after = old.build(0).state_dict(), ModelBundle.load(result.model).build(0).state_dict()
+    before, after = old.build(number=0).state_dict(), ModelBundle.load(result.model).build(number=0).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("encoder.0."))
     changes = {name: (before[name] - after[name]).abs().max() for name in before if name.startswith("encoder.1.")}
     assert 0 < max(changes.values()) < 0.1

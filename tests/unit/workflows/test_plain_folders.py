@@ -88,7 +88,7 @@ def test_jpeg_images_may_have_png_label_maps(tmp_path: Path) -> None:
 
 
 def test_channels_of_volumes_are_found_by_names_and_headers(tmp_path: Path) -> None:
-    grid = Geometry.plain((4, 5, 6), (3.0, 1.0, 1.0))
+    grid = Geometry.plain((4, 5, 6), spacing_ZYX=(3.0, 1.0, 1.0))
     for case in ("a", "b"):
         for channel in range(2):
             write_image(tmp_path / "s" / "scans" / f"{case}_000{channel}.nii.gz", np.ones((1, 4, 5, 6)), grid)

@@ -48,7 +48,7 @@ def write_cases(folder: Path, n: int = N_CASES, drawn=draw) -> dict[str, HeldOut
         prediction, truth = drawn(number)
         paths = folder / f"p{number}.nii.gz", folder / f"t{number}.nii.gz"
         for path, label_ZYX in zip(paths, (prediction, truth), strict=True):
-            write_label(path, label_ZYX, Geometry.plain(label_ZYX.shape, SPACING))
+            write_label(path, label_ZYX, Geometry.plain(label_ZYX.shape, spacing_ZYX=SPACING))
         cases[f"case{number}"] = HeldOutCase(prediction=paths[0], truth=paths[1])
     return cases
 

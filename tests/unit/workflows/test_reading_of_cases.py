@@ -172,7 +172,7 @@ def test_a_file_is_sent_only_if_the_server_reads_it_alike(run: Path, dataset: Pa
     with pytest.raises(OptionError, match=r"would read this file without its spacing.*\n.*--send volume"):
         require_sendable(case)
     image_CZYX = read_image(case.images[0], spacing=GIVEN).array_CZYX
-    write_image(tmp_path / "complete.nrrd", image_CZYX, Geometry.plain(SHAPE, GIVEN))
+    write_image(tmp_path / "complete.nrrd", image_CZYX, Geometry.plain(SHAPE, spacing_ZYX=GIVEN))
     require_sendable(Case(id="g", images=(tmp_path / "complete.nrrd",), spacing=OTHER))
     with pytest.raises(OptionError, match="one file for each case"):
         require_sendable(Case(id="g", images=(tmp_path / "complete.nrrd", tmp_path / "complete.nrrd")))

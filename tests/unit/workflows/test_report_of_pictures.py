@@ -152,7 +152,7 @@ def test_the_page_names_no_mm_and_no_side_of_a_patient(cases: dict[str, tuple[Ca
 def test_slices_are_chosen_by_the_truth_not_by_specks_of_the_prediction(
     tmp_path: Path, thickness: float, titles: list[str]
 ) -> None:
-    grid = Geometry.plain((20, N, N), (thickness, 1.0, 1.0))
+    grid = Geometry.plain((20, N, N), spacing_ZYX=(thickness, 1.0, 1.0))
     label_ZYX = np.zeros((20, N, N), np.uint8)
     label_ZYX[8:13, 4:12, 4:12] = 1
     specks_ZYX = np.zeros_like(label_ZYX)

@@ -26,7 +26,7 @@ pydicom = lazy_import("pydicom")
 _REMEDY = "check the folders --images and --labels, and the names of the channels: CT, PET and MR are modalities"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _SortedSeries:
     """What the folders contain.
 

@@ -27,7 +27,7 @@ _CONTENT = (MANIFEST, FOLDS, *_PARTS)
 _NNUNET_NAME = re.compile(r"Dataset(\d{3})_[^/]+")
 
 
-class Record(Schema):
+class ConversionResult(Schema):
     """The source and the settings of a converted dataset.
 
     Attributes:
@@ -96,7 +96,7 @@ def run_jobs(
     overwrite: bool = False,
     workers: int = 2,
     progress: CaseProgress | None = None,
-) -> Record:
+) -> ConversionResult:
     """Create every file, then ``dataset.json``; files of an earlier, stopped run of the same conversion are kept.
 
     Args:
@@ -124,7 +124,7 @@ def run_jobs(
         settings.append(list(numbering))
     if changed := changed_settings(image_formats):
         settings.append(changed)
-    record = Record(
+    record = ConversionResult(
         digest=digest_jobs(all_jobs, folder, settings),
         source=source,
         linked=0 if copy else n_placed,
@@ -207,7 +207,7 @@ def _has_content(folder: Path) -> bool:
     return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
 
 
-def _prepare_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
+def _prepare_folder(folder: Path, record: ConversionResult, *, overwrite: bool) -> None:
     if _has_content(folder):
         _clear(folder, record, overwrite=overwrite)
     remove_partials(folder)
@@ -216,7 +216,7 @@ def _prepare_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
     record.save(folder / RECORD)
 
 
-def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
+def _clear(folder: Path, record: ConversionResult, *, overwrite: bool) -> None:
     """Remove the result of another conversion."""
     existing = _existing_record(folder)
     if existing.digest == record.digest:
@@ -232,14 +232,14 @@ def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
         remove(folder / name)
 
 
-def _existing_record(folder: Path) -> Record:
+def _existing_record(folder: Path) -> ConversionResult:
     """Return the record of the conversion that created ``folder``; anything else may be a dataset of the user.
 
     Raises:
         OutputError: there is none.
     """
     try:
-        return Record.load(folder / RECORD)
+        return ConversionResult.load(folder / RECORD)
     except DecathleteError:
         raise OutputError(
             "contains files that `decathlete convert` did not create",

@@ -23,7 +23,7 @@ LabelZYX = NDArray[np.integer[Any]]
 _REMEDY = "fix the step, or combine the model again with other post-processing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """A step that is ready to run.
 
@@ -83,7 +83,9 @@ def _build_step(step: PostprocessingStep, labels: LabelSet) -> Step:
             code="E-MODEL-POSTPROCESSING",
         )
     together = isinstance(settings, PostprocessingSettings) and settings.together
-    return Step(POSTPROCESSING.build(settings), tuple(names.index(name) for name in chosen), together)
+    return Step(
+        run=POSTPROCESSING.build(settings), structures=tuple(names.index(name) for name in chosen), together=together
+    )
 
 
 def _change_structure(

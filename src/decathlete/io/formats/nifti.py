@@ -186,7 +186,7 @@ def _grid(header: Any, path: Path, spacing: Triple | None) -> tuple[int, Geometr
         qform=_other_transform(header.get_qform, units[0], affine),
         sform=_other_transform(header.get_sform, units[0], affine),
     )
-    return channels, Geometry.from_matrix((k, j, i), affine, codes)
+    return channels, Geometry.from_matrix((k, j, i), affine, header=codes)
 
 
 def _as_read(matrix: NDArray[np.floating], unit: str) -> NDArray[np.float64]:

@@ -136,7 +136,7 @@ class Tiff(ImageFormat):
         stored = axes.spacing_ZYX if sidecar is None else sidecar[1]
         known = (1.0, *stored[1:]) if n_slices == 1 and stored[0] is None else stored
         header = HeaderCodes(axes=2 if n_slices == 1 else 3)
-        return Geometry.plain(shape, complete_spacing(known, spacing, path)).revised(header=header)
+        return Geometry.plain(shape, spacing_ZYX=complete_spacing(known, spacing, path)).revised(header=header)
 
 
 _OME = (".ome.tif", ".ome.tiff")

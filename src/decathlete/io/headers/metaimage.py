@@ -23,6 +23,7 @@ from decathlete.io.headers.text import (
     integers,
     numbers,
     read_line,
+    required_field,
     shorten,
 )
 from decathlete.io.headers.units import require_mm_per_unit
@@ -72,10 +73,10 @@ def read_metaimage(path: Path, *, spacing: Triple | None = None) -> Raster:
     with path.open("rb") as stream:
         fields, listed = _read_fields(stream, path)
         start = stream.tell()
-    dimension = integer(path, "NDims", _required(path, fields, "NDims"))
+    dimension = integer(path, "NDims", required_field(path, fields, "NDims"))
     if not 1 <= dimension <= 10:
         raise header_error(path, f"declares {dimension} axes")
-    spatial = integers(path, "DimSize", _required(path, fields, "DimSize"), dimension)
+    spatial = integers(path, "DimSize", required_field(path, fields, "DimSize"), dimension)
     components = integer(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))
     steps, origin = _grid(path, fields, dimension, spacing)
     sizes = spatial if components == 1 else (components, *spatial)
@@ -134,12 +135,6 @@ def _read_list(stream: BufferedReader, path: Path, text: str) -> list[str]:
     return names
 
 
-def _required(path: Path, fields: Mapping[str, str], name: str) -> str:
-    if name not in fields:
-        raise header_error(path, f"has no field {name}")
-    return fields[name]
-
-
 def _flag(path: Path, fields: Mapping[str, str], name: str, default: str = "False") -> bool:
     text = fields.get(name, default)
     if text.lower() not in ("true", "false", "1", "0", "t", "f"):
@@ -148,7 +143,7 @@ def _flag(path: Path, fields: Mapping[str, str], name: str, default: str = "Fals
 
 
 def _dtype(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
-    name = _required(path, fields, "ElementType")
+    name = required_field(path, fields, "ElementType")
     kind = _TYPES.get(name.removesuffix("_ARRAY"))
     if kind is None:
         raise header_error(path, f"declares numbers of the type {shorten(name)}")
@@ -215,7 +210,7 @@ def _compressed_file(path: Path, fields: Mapping[str, str], names: list[str], st
     """The zlib stream, whose size the header has to declare."""
     if len(names) > 1:
         raise header_error(path, "declares several compressed files")
-    stored = integer(path, "CompressedDataSize", _required(path, fields, "CompressedDataSize"))
+    stored = integer(path, "CompressedDataSize", required_field(path, fields, "CompressedDataSize"))
     file, start = (sibling(path, names[0]), 0) if names else (path, start)
     held = file.stat().st_size - start
     if stored != held:

@@ -22,6 +22,7 @@ from decathlete.io.headers.text import (
     integer,
     integers,
     read_line,
+    required_field,
     shorten,
 )
 from decathlete.io.limits import Codec, damage_error
@@ -72,10 +73,10 @@ def read_nrrd(path: Path, *, spacing: Triple | None = None) -> Raster:
     with path.open("rb") as stream:
         fields, listed = _read_fields(stream, path)
         start = stream.tell()
-    dimension = integer(path, "dimension", _required(path, fields, "dimension"))
+    dimension = integer(path, "dimension", required_field(path, fields, "dimension"))
     if not 1 <= dimension <= 16:
         raise header_error(path, f"declares {dimension} axes")
-    sizes = integers(path, "sizes", _required(path, fields, "sizes"), dimension)
+    sizes = integers(path, "sizes", required_field(path, fields, "sizes"), dimension)
     component_axis = nrrd_axes.component_axis(path, fields, sizes)
     spatial = [axis for axis in range(dimension) if axis != component_axis]
     steps, origin = nrrd_axes.grid(path, fields, spatial, spacing)
@@ -135,14 +136,8 @@ def _read_list(stream: BufferedReader, path: Path) -> list[str]:
     return names
 
 
-def _required(path: Path, fields: Mapping[str, str], name: str) -> str:
-    if name not in fields:
-        raise header_error(path, f"has no field {name}")
-    return fields[name]
-
-
 def _codec(path: Path, fields: Mapping[str, str]) -> Codec:
-    encoding = _required(path, fields, "encoding").lower()
+    encoding = required_field(path, fields, "encoding").lower()
     if encoding not in _CODECS:
         raise ImageError(
             f"has voxels in the encoding {shorten(encoding)}, which is not supported",
@@ -154,13 +149,13 @@ def _codec(path: Path, fields: Mapping[str, str]) -> Codec:
 
 
 def _dtype(path: Path, fields: Mapping[str, str], codec: Codec) -> np.dtype[Any]:
-    name = _required(path, fields, "type").lower()
+    name = required_field(path, fields, "type").lower()
     if name not in _TYPES:
         raise header_error(path, f"declares numbers of the type {shorten(name)}")
     kind = np.dtype(_TYPES[name])
     if kind.itemsize == 1 or codec == "text":
         return kind
-    endian = _required(path, fields, "endian").lower()
+    endian = required_field(path, fields, "endian").lower()
     if endian not in ("little", "big"):
         raise header_error(path, f"declares the byte order {shorten(endian)}")
     return kind.newbyteorder("<" if endian == "little" else ">")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
@@ -31,6 +31,17 @@ def header_error(path: Path, problem: str) -> ImageError:
         remedy="correct the header, or export this file again",
         code="E-IMAGE-HEADER",
     )
+
+
+def required_field(path: Path, fields: Mapping[str, str], name: str) -> str:
+    """Return the text of a field.
+
+    Raises:
+        ImageError: the header does not have it.
+    """
+    if name not in fields:
+        raise header_error(path, f"has no field {name}")
+    return fields[name]
 
 
 def shorten(text: str) -> str:

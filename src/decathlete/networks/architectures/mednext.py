@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from decathlete.errors import PlanError
 from decathlete.networks import mednext_cost
+from decathlete.networks.encoder_decoder import EncoderDecoderArchitecture
 from decathlete.networks.mednext_spec import MedNeXtSpec
-from decathlete.planning.architectures import ARCHITECTURES, Architecture, PlanRow
+from decathlete.planning.architectures import ARCHITECTURES, PlanRow
 from decathlete.planning.network_presets import MedNeXtSize
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
@@ -38,7 +39,7 @@ EXPANSIONS: dict[MedNeXtSize, tuple[int, ...]] = {
 
 
 @ARCHITECTURES.register("mednext")
-class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
+class MedNeXtArchitecture(EncoderDecoderArchitecture[MedNeXtSpec]):
     """MedNeXt with kernels of 3 (Roy et al., MICCAI 2023), in four sizes."""
 
     Settings = MedNeXtSpec
@@ -80,11 +81,6 @@ class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
         """Elements of all convolutions' outputs for one sample, the coarser supervision heads excluded."""
         return mednext_cost.feature_map_elements(self.spec, patch_size)
 
-    @property
-    def width(self) -> int:
-        """Channels at full resolution."""
-        return self.spec.features[0]
-
     def with_width(self, width: int, *, finest_only: bool = False) -> MedNeXtSpec:
         """Return the specification with ``width`` channels at full resolution, the others following unless excluded."""
         if finest_only:
@@ -98,10 +94,6 @@ class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
             return Pooling(most_stages=MOST_STAGES)
         depth = MOST_STAGES if options.depth is None else options.depth + 1
         return Pooling(min_edge=options.min_fmap, most_stages=min(MOST_STAGES, depth))
-
-    def topology(self, patch_size: Axes) -> Topology:
-        """Return the specification's strides and kernels."""
-        return Topology(patch_size=patch_size, strides=self.spec.strides, kernels=self.spec.kernels)
 
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> MedNeXtSpec:
         """Return a MedNeXt of the same size for another topology, as wide as before, also at full resolution."""

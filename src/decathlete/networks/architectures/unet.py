@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from decathlete.core.choices import Block, NetworkName, Norm
 from decathlete.errors import PlanError
 from decathlete.networks import unet_cost
+from decathlete.networks.encoder_decoder import EncoderDecoderArchitecture
 from decathlete.networks.unet_spec import UNetSpec
-from decathlete.planning.architectures import ARCHITECTURES, Architecture, MemoryReference, PlanRow
+from decathlete.planning.architectures import ARCHITECTURES, MemoryReference, PlanRow
 from decathlete.planning.explain import times
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
@@ -55,7 +56,7 @@ PRESET_REFERENCES: dict[tuple[NetworkName, Dims], MemoryReference] = {
 
 
 @ARCHITECTURES.register("unet")
-class UNetArchitecture(Architecture[UNetSpec]):
+class UNetArchitecture(EncoderDecoderArchitecture[UNetSpec]):
     """U-Net with a plain or residual encoder, as nnU-Net plans it."""
 
     Settings = UNetSpec
@@ -101,11 +102,6 @@ class UNetArchitecture(Architecture[UNetSpec]):
         """Elements of all convolutions' outputs for one sample, supervision heads excluded."""
         return unet_cost.feature_map_elements(self.spec, patch_size)
 
-    @property
-    def width(self) -> int:
-        """Channels of the first stage."""
-        return self.spec.features[0]
-
     def with_width(self, width: int, *, finest_only: bool = False) -> UNetSpec:
         """Return the specification with ``width`` channels in the first stage, the others following unless excluded."""
         if finest_only:
@@ -120,10 +116,6 @@ class UNetArchitecture(Architecture[UNetSpec]):
         limits = [options.depth + 1] if options.depth is not None else []
         limits += [len(options.filters)] if options.filters else []
         return Pooling(min_edge=options.min_fmap, most_stages=min(limits, default=None))
-
-    def topology(self, patch_size: Axes) -> Topology:
-        """Return the specification's strides and kernels."""
-        return Topology(patch_size=patch_size, strides=self.spec.strides, kernels=self.spec.kernels)
 
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> UNetSpec:
         """Return the same kind of U-Net for another topology, as wide as before, also at full resolution."""

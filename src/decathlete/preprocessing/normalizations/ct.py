@@ -14,13 +14,13 @@ from decathlete.preprocessing.normalizations._scaling import TINY, shift_and_sca
 class CtSettings(ComponentSettings):
     """Intensities in HU, statistics of the foreground of the training cases."""
 
-    clip_low: float
+    clip_low: float = Field(allow_inf_nan=False)
     """Intensity that lower ones are clipped to, HU."""
-    clip_high: float
+    clip_high: float = Field(allow_inf_nan=False)
     """Intensity that higher ones are clipped to, HU."""
-    mean: float
+    mean: float = Field(allow_inf_nan=False)
     """Intensity that becomes 0, HU."""
-    std: float = Field(ge=0)
+    std: float = Field(ge=0, allow_inf_nan=False)
     """Standard deviation that becomes 1, HU."""
 
 

@@ -32,7 +32,7 @@ def device_augmenter(task: TrainTask) -> Augmenter:
     """Return the augmentation that the training device does: all of it, or none after DALI."""
     on_device = LOADERS.build(task.config.loader).on_device(task.augmentation)
     if task.plan.previous_stage is not None:  # no loader corrupts masks
-        on_device = on_device.with_corrupted_masks(task.augmentation)
+        on_device = on_device.with_corrupted_masks(source=task.augmentation)
     return _augmenter(task, on_device)
 
 

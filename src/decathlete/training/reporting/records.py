@@ -31,11 +31,18 @@ class EpochRecord(Schema):
     """One epoch; validation fields are ``None`` where it was not validated.
 
     Attributes:
-        epoch: from 0. step: steps made by its end, since the start of training.
-        seconds: of this epoch, its validation included; ``elapsed``: since the start of training.
-        train_loss: mean over its steps; NaN if all were skipped.
+        epoch: number of the epoch, from 0.
+        step: number of steps from the start of training to the end of the epoch.
+        seconds: time of this epoch with its validation, s.
+        elapsed: time since the start of training, s.
+        train_loss: mean loss of its steps; NaN if all were skipped.
+        val_loss: mean loss over the validated cases.
+        learning_rate: learning rate at its end.
         dice: class (or region) -> mean Dice over the validated cases, on the prepared grid, of the averaged weights;
             a case without the class in truth and prediction does not count; ``None`` if no case counts.
+        mean_dice: mean of ``dice``.
+        best_dice: highest mean Dice so far, this epoch included.
+        best_epoch: epoch of ``best_dice``.
         patches_per_second: of training, validation left out.
         skipped_steps: of this epoch, for a loss or gradient that was not finite.
         coarse: whether it used the coarse grid on which the training begins: its Dice is of that grid, and no best one.

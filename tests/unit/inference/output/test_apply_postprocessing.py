@@ -28,7 +28,9 @@ def apply(label_ZYX, labels, *steps, spacing=(1.0, 1.0, 1.0)):
     """Apply steps, each a name and settings."""
     described = [PostprocessingStep(name=name, settings=settings) for name, settings in steps]
     before_ZYX = label_ZYX.copy()
-    found = postprocess(label_ZYX, Geometry.plain(label_ZYX.shape, spacing), labels, build_steps(described, labels))
+    found = postprocess(
+        label_ZYX, Geometry.plain(label_ZYX.shape, spacing_ZYX=spacing), labels, build_steps(described, labels)
+    )
     assert np.array_equal(label_ZYX, before_ZYX)
     assert found.dtype == label_ZYX.dtype
     return found

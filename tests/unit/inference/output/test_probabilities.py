@@ -58,7 +58,7 @@ def test_a_file_holds_what_an_array_holds(axes, block_bytes, tmp_path, monkeypat
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @pytest.mark.parametrize("header", [HeaderCodes(axes=2), HeaderCodes(spatial_unit="meter", qform_code=0, sform_code=3)])
 def test_one_class_of_a_file_is_read_without_the_others(n_outputs, header, tmp_path):
-    geometry = Geometry.plain((1, 6, 5), (1.5, 0.8, 1.1)).revised(header=header.model_dump())
+    geometry = Geometry.plain((1, 6, 5), spacing_ZYX=(1.5, 0.8, 1.1)).revised(header=header.model_dump())
     store = ProbabilityFile.nifti(tmp_path, n_outputs, geometry, AxisTransform())
     numbers = np.random.default_rng(0).random((n_outputs, 1, 6, 5), dtype=np.float32)
     for k, planes in enumerate(numbers):

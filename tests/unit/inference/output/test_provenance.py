@@ -11,7 +11,7 @@ def test_volumes_in_millilitres():
     label[:5] = 1
     label[5] = 7
     labels = LabelSet(classes=tuple(LabelClass(name=n, value=v) for n, v in [("b", 0), ("x", 1), ("y", 7), ("z", 9)]))
-    volumes = volumes_ml(voxel_counts(label, labels), Geometry.plain(label.shape, (2.0, 1.0, 0.5)))
+    volumes = volumes_ml(voxel_counts(label, labels), Geometry.plain(label.shape, spacing_ZYX=(2.0, 1.0, 0.5)))
     assert volumes == pytest.approx({"x": 0.5, "y": 0.1, "z": 0.0})
 
 
@@ -30,7 +30,7 @@ def test_volumes_of_regions_overlap():
         region_order=(1, 2),
     )
     label = np.array([[[0, 1, 2, 2]]], np.uint8)
-    volumes = volumes_ml(voxel_counts(label, labels), Geometry.plain((1, 1, 4), (10.0, 10.0, 10.0)))
+    volumes = volumes_ml(voxel_counts(label, labels), Geometry.plain((1, 1, 4), spacing_ZYX=(10.0, 10.0, 10.0)))
     assert volumes == pytest.approx({"whole": 3.0, "core": 2.0})
 
 

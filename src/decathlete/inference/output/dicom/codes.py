@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from decathlete.core.documents import read_json
 from decathlete.core.files import value_digest
 from decathlete.core.schema import describe
-from decathlete.core.structure_codes import FIELD, Code, StructureCode
+from decathlete.core.structure_codes import FIELD, DicomCode, StructureCode
 from decathlete.errors import OptionError, problems_found
 
 PRIVATE_SCHEME = "99DECATHLETE"
@@ -45,9 +45,9 @@ _AMBIGUOUS = {"enhancing", "non", "anterior", "posterior", "nucleus", "cell"}
 """Words that change or hide what the others name: a part of a structure, or another meaning."""
 
 
-ANATOMY = Code(code="91723000", meaning="Anatomical Structure")
-ABNORMALITY = Code(code="49755003", meaning="Morphologically Abnormal Structure")
-_SIDES = {"left": Code(code="7771000", meaning="Left"), "right": Code(code="24028007", meaning="Right")}
+ANATOMY = DicomCode(code="91723000", meaning="Anatomical Structure")
+ABNORMALITY = DicomCode(code="49755003", meaning="Morphologically Abnormal Structure")
+_SIDES = {"left": DicomCode(code="7771000", meaning="Left"), "right": DicomCode(code="24028007", meaning="Right")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Description:
 
     name: str
     code: StructureCode
-    category: Code
+    category: DicomCode
     color: tuple[int, int, int]
 
 

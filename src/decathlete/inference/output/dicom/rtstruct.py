@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.inference.output.dicom.codes import Description
-from decathlete.inference.output.dicom.source import SourceSeries, copy_patient_and_study
+from decathlete.inference.output.dicom.source import SourceSeries, copy_patient_and_study, reference_to
 from decathlete.inference.output.provenance import NOTICE
 from decathlete.version import __version__
 
@@ -81,7 +81,7 @@ def _header(segmented: Segmented) -> Any:
 def _frame_of_reference(source: SourceSeries) -> Any:
     series, study, frame = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
     series.SeriesInstanceUID = source.datasets[0].SeriesInstanceUID
-    series.ContourImageSequence = [_reference(dataset) for dataset in source.datasets]
+    series.ContourImageSequence = [reference_to(dataset) for dataset in source.datasets]
     study.ReferencedSOPClassUID = _STUDY_MANAGEMENT
     study.ReferencedSOPInstanceUID = source.datasets[0].StudyInstanceUID
     study.RTReferencedSeriesSequence = [series]
@@ -136,17 +136,10 @@ def outlines(mask_YX: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 def _contour(source: SourceSeries, place: int, points: NDArray[np.float64]) -> Any:
     contour = pydicom.Dataset()
-    image = _reference(source.dataset_of(place))
+    image = reference_to(source.dataset_of(place))
     if source.is_multi_frame:
         image.ReferencedFrameNumber = source.frames[place] + 1
     contour.ContourImageSequence = [image]
     contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
     contour.ContourData = [f"{value:.4f}" for value in points.ravel()]
     return contour
-
-
-def _reference(dataset: Any) -> Any:
-    reference = pydicom.Dataset()
-    reference.ReferencedSOPClassUID = dataset.SOPClassUID
-    reference.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
-    return reference

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
-from decathlete.core.structure_codes import Code
+from decathlete.core.structure_codes import DicomCode
 from decathlete.errors import OutputError
 from decathlete.inference.output.dicom.codes import Description
-from decathlete.inference.output.dicom.source import SourceSeries
+from decathlete.inference.output.dicom.source import SourceSeries, reference_to
 from decathlete.inference.output.provenance import NOTICE
 from decathlete.version import __version__
 
@@ -126,7 +126,7 @@ def _description(number: int, structure: Description, algorithm: Any, uid: str) 
     return description
 
 
-def _concept(code: Code) -> Any:
+def _concept(code: DicomCode) -> Any:
     return hd.sr.CodedConcept(code.code, code.scheme, code.meaning)
 
 
@@ -139,12 +139,5 @@ def _complete(segmentation: Any, segmented: Segmented) -> None:
 def _referenced_series(source: SourceSeries) -> Any:
     series = pydicom.Dataset()
     series.SeriesInstanceUID = source.datasets[0].SeriesInstanceUID
-    series.ReferencedInstanceSequence = [_reference(dataset) for dataset in source.datasets]
+    series.ReferencedInstanceSequence = [reference_to(dataset) for dataset in source.datasets]
     return series
-
-
-def _reference(dataset: Any) -> Any:
-    reference = pydicom.Dataset()
-    reference.ReferencedSOPClassUID = dataset.SOPClassUID
-    reference.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
-    return reference

@@ -136,3 +136,11 @@ def _require_identifiers(datasets: Sequence[Any], path: Path) -> None:
             raise unusable_source(path, f"its slices have no {', '.join(missing)}, which a DICOM object refers to")
     if len({d.SOPInstanceUID for d in datasets}) < len(datasets):
         raise unusable_source(path, "two of its slices have the same SOPInstanceUID")
+
+
+def reference_to(dataset: Any) -> Any:
+    """Return the item by which an object refers to the instance ``dataset``."""
+    reference = pydicom.Dataset()
+    reference.ReferencedSOPClassUID = dataset.SOPClassUID
+    reference.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+    return reference

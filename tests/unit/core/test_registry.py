@@ -144,6 +144,26 @@ def test_a_class_that_is_not_registered_is_refused(builtins: Path) -> None:
         SHAPES.load("pathlib:Path")
 
 
+def test_a_plugin_may_name_a_module_or_a_class_in_it(builtins: Path) -> None:
+    (builtins / "loose_shapes.py").write_text(
+        "from decathlete.core.registry import registries\n"
+        "@registries()['test shape'].register('moon')\nclass Moon:\n    '''A moon.'''\n"
+        "class Sun:\n    '''Not registered.'''\n"
+    )
+    module.import_components("loose_shapes:Moon")
+    assert SHAPES.resolve("moon").summary == "A moon."
+    module.import_components("loose_shapes")
+    with pytest.raises(OptionError, match="the plug-in 'loose_shapes:Sun' is not registered as a component"):
+        module.import_components("loose_shapes:Sun")
+
+
+@pytest.mark.parametrize("name", ["no_such_module_here", "json:Star", "json:", ":Star"])
+def test_a_plugin_that_cannot_be_imported_is_an_error(builtins: Path, name: str) -> None:
+    with pytest.raises(OptionError, match=f"the plug-in '{name}' cannot be imported") as caught:
+        module.import_components(name)
+    assert caught.value.code == "E-COMPONENT-IMPORT"
+
+
 @pytest.mark.parametrize("target", ["plugged_shape", "plugged_shape:Plug"])
 def test_an_entry_point_offers_a_component(builtins: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (builtins / "plugged_shape.py").write_text(

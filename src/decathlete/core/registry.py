@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import read_field_docstrings
-from decathlete.core.schema import Schema, describe
+from decathlete.core.schema import Schema, describe_error
 from decathlete.errors import OptionError
 
 ENTRY_POINTS = "decathlete.components"
@@ -264,10 +264,14 @@ class Registry(Generic[T]):
 
     def _invalid(self, name: str, settings: type[ComponentSettings], problem: ValidationError) -> OptionError:
         """Return the error for invalid settings; for an unknown setting, the message lists the known ones."""
-        unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
         known = ", ".join(settings.model_fields) or "none"
-        problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
-        values = [text for text in describe(problem) if text.partition(":")[0] not in unknown]
+        problems, values = [], []
+        for error in problem.errors():
+            if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+                field = error["loc"][0]
+                problems.append(f"{field} is not a setting of the {self.kind} {name} (which has {known})")
+            else:
+                values.append(describe_error(error))
         return OptionError(
             "; ".join([*problems, *values]),
             where=f"{self.kind} {name}" if values else None,

@@ -87,6 +87,13 @@ def test_settings_are_checked(builtins: Path) -> None:
         SHAPES.settings({"name": "square", "radius": 1})
 
 
+def test_an_unknown_setting_is_reported_once_whatever_its_name(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    with pytest.raises(OptionError) as caught:
+        SHAPES.settings({"name": "square", "side: left": 1})
+    assert caught.value.problem == "side: left is not a setting of the test shape square (which has side)"
+
+
 def test_inherited_settings_know_their_own_component(builtins: Path) -> None:
     SHAPES.register("square")(Square)
     SHAPES.register("cube")(Cube)

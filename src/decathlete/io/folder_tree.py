@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import printable
-from decathlete.io.format_lookup import files_of, find_format, image_suffixes
+from decathlete.io.format_lookup import detached_suffixes, files_of, find_format, image_suffixes
 
 MAX_DEPTH = 8
 """Greatest number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
@@ -22,7 +22,6 @@ INDEX = "DICOMDIR"
 """Name of the index of a DICOM export, in upper case."""
 _LISTED = 5
 _DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".bin", ".img")
-_HEADER_SUFFIXES = (".mhd", ".nhdr")
 
 _OTHER_FILES = {
     (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"): "an archive: unpack it",
@@ -169,7 +168,7 @@ def image_parts(images: Iterable[Path]) -> set[Path]:
     parts: set[Path] = set()
     for path in images:
         others = files_of(path)[1:]
-        if not others and path.suffix.lower() in _HEADER_SUFFIXES:
+        if not others and path.suffix.lower() in detached_suffixes():
             others = tuple(path.with_name(path.stem + suffix) for suffix in _DATA_SUFFIXES)
         parts.update(others)
     return parts

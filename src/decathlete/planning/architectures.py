@@ -28,7 +28,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from decathlete.core.choices import Precision
 from decathlete.core.registry import Component, Registry
 from decathlete.errors import OptionError
-from decathlete.planning.network_presets import DEFAULT_MEMORY_GB
+from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE, DEFAULT_MEMORY_GB
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import Pooling, Topology
@@ -36,8 +36,6 @@ from decathlete.planning.topology import Pooling, Topology
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT_ARCHITECTURE = "unet"
-"""The architecture of plans that do not name one: version 1 of the plan had no other."""
 NETWORK_OPTIONS = (
     "block", "norm", "filters", "wide_encoder", "depth", "min_fmap", "negative_slope", "deep_supervision", "heads",
 )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Literal
 
 from decathlete.core.choices import Block, NetworkName
 
+DEFAULT_ARCHITECTURE = "unet"
+"""Registered name of the architecture where none is chosen; version 1 of the plan had no other."""
 DEFAULT_MEMORY_GB = 8.0
 """Memory that training may use where neither ``--memory`` nor ``--network`` says otherwise, GB."""
 
@@ -31,10 +33,10 @@ class NetworkPreset:
 
 
 NETWORK_PRESETS: dict[NetworkName, NetworkPreset] = {
-    "plain": NetworkPreset(architecture="unet"),
-    "resenc-m": NetworkPreset(architecture="unet", block="residual", memory_gb=8),
-    "resenc-l": NetworkPreset(architecture="unet", block="residual", memory_gb=24),
-    "resenc-xl": NetworkPreset(architecture="unet", block="residual", memory_gb=40),
+    "plain": NetworkPreset(architecture=DEFAULT_ARCHITECTURE),
+    "resenc-m": NetworkPreset(architecture=DEFAULT_ARCHITECTURE, block="residual", memory_gb=8),
+    "resenc-l": NetworkPreset(architecture=DEFAULT_ARCHITECTURE, block="residual", memory_gb=24),
+    "resenc-xl": NetworkPreset(architecture=DEFAULT_ARCHITECTURE, block="residual", memory_gb=40),
     "mednext-s": NetworkPreset(architecture="mednext", size="S"),
     "mednext-b": NetworkPreset(architecture="mednext", size="B"),
     "mednext-m": NetworkPreset(architecture="mednext", size="M"),

@@ -11,7 +11,7 @@ from decathlete.core.choices import Block, NetworkName, Norm, Order, Orientation
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
-from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
+from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE, DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
 
@@ -64,7 +64,7 @@ class PlanOptions:
     orientation: Orientation = "canonical"
     order: Order = "nnunet"
     network: NetworkName | None = None
-    architecture: str = "unet"
+    architecture: str = DEFAULT_ARCHITECTURE
     block: Block = "plain"
     norm: Norm = "instance"
     filters: tuple[int, ...] = ()
@@ -136,7 +136,7 @@ class PlanOptions:
     def _network_problems(self) -> Iterator[str]:
         if self.network not in (None, *get_args(NetworkName)):
             yield f"network is {self.network!r}; choose {' or '.join(get_args(NetworkName))}"
-        if self.network is not None and (self.architecture, self.block) != ("unet", "plain"):
+        if self.network is not None and (self.architecture, self.block) != (DEFAULT_ARCHITECTURE, "plain"):
             yield "--network chooses architecture and blocks; leave out --architecture and --block"
         if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
             yield f"filters must be 2 or more positive numbers, one for each level, not {self.filters}"

@@ -161,7 +161,7 @@ def test_an_installed_network_metric_format_and_engine_work_together(plugin: Pat
     assert "Volume error mL" in succeeded(scored)
 
 
-def run_contract_tests(package: Path, kinds: str, names: list[str], *plugins: str) -> str:
+def run_contract_tests(package: Path, kinds: str, names: list[str], *plugins: str, exit_code: int = 0) -> str:
     """Run the contract tests of some components of ``package``, and return pytest's output."""
     command = [sys.executable, "-m", "pytest", "-v", "-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run(
@@ -172,7 +172,7 @@ def run_contract_tests(package: Path, kinds: str, names: list[str], *plugins: st
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == exit_code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -196,6 +196,32 @@ def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
 def test_loose_components_pass_the_contract_tests(loose: Path) -> None:
     names, modules = sorted(name for _, name in entry_points()), [name.partition(":")[0] for name in LOOSE.values()]
     assert_each_passes(run_contract_tests(loose, "tests/contract", names, *modules), names)
+
+
+MASK_TRANSFORM = '''
+from decathlete.augmentation.transforms import TRANSFORMS
+from decathlete.augmentation.transforms._masks import MaskSettings, MaskTransform
+
+@TRANSFORMS.register("faded_masks")
+class FadedMasks(MaskTransform):
+    """Masks that are no longer 0 and 1."""
+
+    class Settings(MaskSettings):
+        pass
+
+    def change(self, mask_ZYX, random):
+        return mask_ZYX * random.random()
+'''
+
+
+@pytest.mark.full
+def test_a_wrong_transform_of_masks_fails_the_contract_tests(tmp_path: Path) -> None:
+    (tmp_path / "faded_masks.py").write_text(MASK_TRANSFORM)
+    output = run_contract_tests(
+        tmp_path, "tests/contract/test_mask_transform.py", ["faded_masks"], "faded_masks", exit_code=1
+    )
+    assert "FAILED tests/contract/test_mask_transform.py::test_masks_stay_binary_and_apart" in output
+    assert_each_passes(output, ["test_it_changes_masks_and_repeats_by_seed"])
 
 
 def test_loose_components_are_named_by_module_and_class(loose: Path, tmp_path: Path) -> None:

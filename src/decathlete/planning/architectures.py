@@ -8,20 +8,23 @@ torch except inside :meth:`Architecture.build`. A network without pooling, in fu
         channels: int = Field(default=16, ge=1, description="Channels of each layer.")
 
     @ARCHITECTURES.register("dilated")
-    class Dilated(Architecture[DilatedSpec]):
+    class Dilated(ConvolutionChain[DilatedSpec]):
         '''Three dilated convolutions.'''
 
         Settings = DilatedSpec
         ...
+
+:class:`ConvolutionChain` counts the cost; a network of another form counts its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -190,6 +193,57 @@ class Architecture(ABC, Generic[SpecT]):
     def reasons(self, patch_size: Axes) -> dict[str, str]:  # noqa: ARG002
         """Return the reasons for the fields of the specification: ``network.FIELD`` -> sentence."""
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """One convolution of a chain; its output has the size of its input.
+
+    Attributes:
+        kernel: edge of the kernel along every axis, voxels.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+
+
+class ConvolutionChain(Architecture[SpecT]):
+    """Base of networks that are a chain of convolutions at full resolution; their cost follows from the list of these.
+
+    All fields of the specification but its shape have defaults.
+    """
+
+    @classmethod
+    def plan_spec(
+        cls,
+        topology: Topology,
+        *,
+        in_channels: int,
+        out_channels: int,
+        options: PlanOptions,  # noqa: ARG003 - of none but in used_options
+    ) -> SpecT:
+        """Return the specification with its defaults."""
+        shape = {"dims": len(topology.patch_size), "in_channels": in_channels, "out_channels": out_channels}
+        return cast("SpecT", cls.Settings.model_validate(shape))
+
+    @abstractmethod
+    def convolutions(self) -> Sequence[Convolution]:
+        """Return the convolutions in their order."""
+
+    def multiply_adds(self, patch_size: Axes) -> int:
+        """Return the multiply-adds of all convolutions in one forward pass of one sample."""
+        weights: int = sum(c.kernel**self.spec.dims * c.in_channels * c.out_channels for c in self.convolutions())
+        return prod(patch_size) * weights
+
+    def feature_map_elements(self, patch_size: Axes) -> int:
+        """Return the elements of the outputs of all convolutions in one forward pass of one sample."""
+        return prod(patch_size) * sum(c.out_channels for c in self.convolutions())
+
+    @property
+    def width(self) -> int:
+        """Channels after the first convolution."""
+        return self.convolutions()[0].out_channels
 
 
 ARCHITECTURES: Registry[Architecture[Any]] = Registry(

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, ca
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from decathlete.core.choices import Precision
+from decathlete.core.choices import NetworkName, Precision
 from decathlete.core.registry import Component, Registry
 from decathlete.errors import OptionError
-from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE, DEFAULT_MEMORY_GB
+from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE, DEFAULT_MEMORY_GB, NetworkPreset
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import Pooling, Topology
@@ -85,7 +85,7 @@ class Architecture(ABC, Generic[SpecT]):
         Settings: class of the specification.
         used_options: option of :class:`~decathlete.planning.options.PlanOptions` -> field of the specification that it
             decides. All other options of the network are rejected if the user gives them.
-        preset_fields: fields of the specification that a name of ``--network`` decides.
+        presets: names of ``--network`` that choose this architecture.
         topology_fields: fields of the specification that follow from the topology. If the user sets one of them, the
             planner does not change any of them afterwards.
         precisions: number formats that the network can compute in.
@@ -93,7 +93,7 @@ class Architecture(ABC, Generic[SpecT]):
 
     Settings: ClassVar[type[NetworkSpec]]
     used_options: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    preset_fields: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[NetworkName, NetworkPreset]] = MappingProxyType({})
     topology_fields: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "fp16")
 
@@ -260,13 +260,32 @@ def architecture_of(spec: NetworkSpec) -> Architecture[Any]:
     return ARCHITECTURES.build(spec)
 
 
+def architecture_name(options: PlanOptions) -> str:
+    """Return the name of the architecture, which ``options.network`` may choose."""
+    return options.architecture if options.network is None else _architecture_of_preset(options.network).name
+
+
+def memory_target_gb(options: PlanOptions) -> float:
+    """Return the GPU memory that patch and batch are sized for, GB."""
+    if options.memory_gb is not None:
+        return options.memory_gb
+    if options.network is None:
+        return DEFAULT_MEMORY_GB
+    return _architecture_of_preset(options.network).cls.presets[options.network].memory_gb
+
+
+def _architecture_of_preset(network: NetworkName) -> Component[Architecture[Any]]:
+    architectures = (ARCHITECTURES.resolve(name) for name in ARCHITECTURES.builtin_names)
+    return next(component for component in architectures if network in component.cls.presets)
+
+
 def find_architecture(options: PlanOptions) -> type[Architecture[Any]]:
     """Return the class of the architecture that the user chose.
 
     Raises:
         OptionError: there is none of that name, or it does not use an option of the network that the user gave.
     """
-    component: Component[Architecture[Any]] = ARCHITECTURES.load(options.architecture_name)
+    component: Component[Architecture[Any]] = ARCHITECTURES.load(architecture_name(options))
     given = [name for name in NETWORK_OPTIONS if getattr(options, name) != _DEFAULTS[name]]
     ineffective = [
         option_flag(name, getattr(options, name)) for name in given if name not in component.cls.used_options
@@ -287,7 +306,10 @@ def network_options_set(options: PlanOptions, architecture: type[Architecture[An
         if getattr(options, name) != _DEFAULTS[name]:
             flags.setdefault(f"network.{field}", []).append(option_flag(name, getattr(options, name)))
     if options.network is not None:
-        fields_set = {"network.architecture", *(f"network.{f}" for f in architecture.preset_fields)}
+        fields_set = {
+            "network.architecture",
+            *(f"network.{field}" for field in architecture.presets[options.network].fields),
+        }
         flags |= {field: [f"--network {options.network}"] for field in sorted(fields_set)}
     elif options.architecture != DEFAULT_ARCHITECTURE:
         flags["network.architecture"] = [f"--architecture {options.architecture}"]

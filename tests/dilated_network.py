@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from decathlete.planning.architectures import ARCHITECTURES, Architecture
-from decathlete.planning.network_spec import Axes, NetworkSpec
-from decathlete.planning.options import PlanOptions
-from decathlete.planning.topology import Topology
+from decathlete.planning.architectures import ARCHITECTURES, Convolution, ConvolutionChain
+from decathlete.planning.network_spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,14 +22,16 @@ class DilatedSpec(NetworkSpec):
 
 
 @ARCHITECTURES.register("dilated")
-class Dilated(Architecture[DilatedSpec]):
+class Dilated(ConvolutionChain[DilatedSpec]):
     """Dilated convolutions at full resolution, without pooling."""
 
     Settings = DilatedSpec
 
-    @classmethod
-    def plan_spec(cls, topology: Topology, *, in_channels: int, out_channels: int, options: PlanOptions) -> DilatedSpec:
-        return DilatedSpec(dims=len(topology.patch_size), in_channels=in_channels, out_channels=out_channels)
+    def convolutions(self) -> list[Convolution]:
+        spec = self.spec
+        widths = (spec.in_channels, spec.channels, spec.channels, spec.out_channels)
+        channels = zip(pairwise(widths), (3, 3, 1), strict=True)
+        return [Convolution(in_channels=i, out_channels=o, kernel=k) for (i, o), k in channels]
 
     def build(self) -> nn.Module:
         from torch import nn
@@ -47,15 +47,3 @@ class Dilated(Architecture[DilatedSpec]):
             *(conv(spec.channels, spec.channels, 3, padding=spec.dilation, dilation=spec.dilation), nn.ReLU()),
             conv(spec.channels, spec.out_channels, 1),
         )
-
-    def multiply_adds(self, patch_size: Axes) -> int:
-        spec = self.spec
-        weights = 3**spec.dims * (spec.in_channels + spec.channels) * spec.channels + spec.channels * spec.out_channels
-        return prod(patch_size) * weights
-
-    def feature_map_elements(self, patch_size: Axes) -> int:
-        return prod(patch_size) * (2 * self.spec.channels + self.spec.out_channels)
-
-    @property
-    def width(self) -> int:
-        return self.spec.channels

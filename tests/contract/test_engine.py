@@ -26,6 +26,8 @@ pytestmark = pytest.mark.parametrize("name", ENGINES.names())
 
 
 def test_its_name_is_listed_without_importing_torch(name: str) -> None:
+    if name not in ENGINES.installed_names:
+        pytest.skip("a loose module, which another process does not know")
     code = (
         "import sys; from decathlete.inference.engines import ENGINES; print(*ENGINES.names());"
         "assert 'torch' not in sys.modules"

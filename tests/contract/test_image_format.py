@@ -9,7 +9,7 @@ import pytest
 
 from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.errors import ImageError, OutputError
-from decathlete.io.format_lookup import find_format, known_formats, output_suffix, suffix_of
+from decathlete.io.format_lookup import find_format, formats_of_content, known_formats, output_suffix, suffix_of
 from decathlete.io.format_settings import format_settings
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.images import (
@@ -232,7 +232,9 @@ def test_a_format_says_what_it_is(kind: ImageFormat) -> None:
     assert kind.title
     assert IMAGE_FORMATS.resolve(kind.settings.component).summary
     assert set(kind.written_suffixes) <= set(kind.suffixes)
+    assert set(kind.detached_suffixes) <= set(kind.suffixes)
     assert all(s.startswith(".") and s == s.lower() for s in kind.suffixes)
+    assert all(mark and 0 <= offset <= 352 - len(mark) for offset, mark in kind.signatures)
     others = [s for f in FORMATS if f is not kind for s in f.suffixes]
     assert not set(kind.suffixes) & set(others), "two formats with one suffix"
 
@@ -244,6 +246,19 @@ def test_settings_of_a_format_are_documented_and_have_defaults(kind: ImageFormat
     assert IMAGE_FORMATS.settings(settings().to_config()) == kind.settings
     assert kind.settings == settings()
     assert kind.reading_settings <= settings.model_fields.keys()
+
+
+@writers
+def test_a_file_is_recognised_by_its_signature_alone(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    shape = (3 if kind.written_axes == 3 else 1, 4, 5)
+    write_label(tmp_path / f"a{suffix}", np.ones(shape, int), grid(shape))
+    (tmp_path / f"a{suffix}").rename(tmp_path / "a")
+    recognised = {known.settings.component: s for known, s in formats_of_content(tmp_path / "a").items()}
+    if kind.signatures:
+        assert set(recognised) == {kind.settings.component}
+        assert recognised[kind.settings.component].endswith(".gz") == suffix.endswith(".gz")
+    else:
+        assert recognised == {}
 
 
 @writers

@@ -1,6 +1,6 @@
 """What every registered spatial or intensity transform must do, those of installed plug-ins included.
 
-Transforms of the masks of a cascade have tests of their own (``tests/unit/augmentation/test_mask_transforms.py``).
+Those of the masks of a cascade are in ``test_mask_transform.py``.
 """
 
 from __future__ import annotations

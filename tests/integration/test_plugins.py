@@ -18,6 +18,16 @@ from decathlete.synthetic.phantoms import make_phantoms
 from plugin_support import BLOCK, PAGE, ROOT, decathlete, write_plugin
 
 TRAIN = ("--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu", "--precision", "fp32", "--logger", "none")
+LOOSE = {
+    "loss": "my_components.tversky:TverskyLoss",
+    "optimizer": "my_components.rmsprop:RmspropOptimizer",
+    "transform": "my_components.bias_field:BiasField",
+    "architecture": "my_components.dilated:DilatedChain",
+    "metric": "my_components.volume_error:VolumeError",
+    "image format": "my_components.numpy_archive:NumpyArchive",
+    "engine": "my_components.double:DoubleEngine",
+}
+"""The page's components by kind, as the command line names them if they are not installed."""
 
 
 class Installed(NamedTuple):
@@ -65,16 +75,16 @@ def succeeded(said: Said) -> str:
     return said.out
 
 
-def recorded(folder: Path, dims: int = 3) -> dict[str, Any]:
+def recorded(folder: Path, dataset: str = "Task01_Small") -> dict[str, Any]:
     """What the run has written about itself."""
-    found: dict[str, Any] = json.loads((folder / f"results/Task01_Small/{dims}d/fold_0/run.json").read_text())
-    return found
+    record: dict[str, Any] = json.loads((folder / f"results/{dataset}/3d/fold_0/run.json").read_text())
+    return record
 
 
 def test_the_page_has_short_examples() -> None:
     modules = {name: text for name, text in BLOCK.findall(PAGE.read_text("utf-8")) if name.startswith("my_comp")}
     assert len(modules) >= 5
-    assert all(len(text.splitlines()) <= 60 for text in modules.values())
+    assert {name for name, text in modules.items() if len(text.splitlines()) > 42} == set()
 
 
 def test_installed_components_are_listed_with_their_distribution(installed: Installed) -> None:
@@ -151,44 +161,107 @@ def test_an_installed_network_metric_format_and_engine_work_together(plugin: Pat
     assert "Volume error mL" in succeeded(scored)
 
 
-@pytest.mark.full
-def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
-    names = sorted(name for _, name in entry_points())
+def run_contract_tests(package: Path, kinds: str, names: list[str], *plugins: str, exit_code: int = 0) -> str:
+    """Run the contract tests of some components of ``package``, and return pytest's output."""
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-v",
-            "-n",
-            "0",
-            "-p",
-            "no:cacheprovider",
-            "tests/contract",
-            "-k",
-            " or ".join(names),
-        ],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")])},
+        [*command, *[word for name in plugins for word in ("-p", name)], kinds, "-k", " or ".join(names)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])},
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed = [line for line in done.stdout.splitlines() if " PASSED" in line]
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    return done.stdout
+
+
+def assert_each_passes(output: str, names: list[str]) -> None:
+    passed = [line for line in output.splitlines() if " PASSED" in line]
     assert [name for name in names if not any(name in line for line in passed)] == []
 
 
-def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:
-    make_phantoms(tmp_path / "data" / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
-    chosen = ("--loss", "my_components.tversky:TverskyLoss", "--plugin", "my_components.rmsprop", "--optimizer")
-    by_name, trained = decathlete(
-        ("run", "data/Task01_Small", "--loss", "my_tversky"),
-        ("run", "data/Task01_Small", *TRAIN, *chosen, "rmsprop", "--no-adapt"),
+def test_an_installed_metric_passes_its_contract_tests(plugin: Path) -> None:
+    names = ["volume_error_ml"]
+    assert_each_passes(run_contract_tests(plugin, "tests/contract/test_metric.py", names), names)
+
+
+@pytest.mark.full
+def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
+    names = sorted(name for _, name in entry_points())
+    assert_each_passes(run_contract_tests(plugin, "tests/contract", names), names)
+
+
+@pytest.mark.full
+def test_loose_components_pass_the_contract_tests(loose: Path) -> None:
+    names, modules = sorted(name for _, name in entry_points()), [name.partition(":")[0] for name in LOOSE.values()]
+    assert_each_passes(run_contract_tests(loose, "tests/contract", names, *modules), names)
+
+
+MASK_TRANSFORM = '''
+from decathlete.augmentation.transforms import TRANSFORMS
+from decathlete.augmentation.transforms._masks import MaskSettings, MaskTransform
+
+@TRANSFORMS.register("faded_masks")
+class FadedMasks(MaskTransform):
+    """Masks that are no longer 0 and 1."""
+
+    class Settings(MaskSettings):
+        pass
+
+    def change(self, mask_ZYX, random):
+        return mask_ZYX * random.random()
+'''
+
+
+@pytest.mark.full
+def test_a_wrong_transform_of_masks_fails_the_contract_tests(tmp_path: Path) -> None:
+    (tmp_path / "faded_masks.py").write_text(MASK_TRANSFORM)
+    output = run_contract_tests(
+        tmp_path, "tests/contract/test_mask_transform.py", ["faded_masks"], "faded_masks", exit_code=1
+    )
+    assert "FAILED tests/contract/test_mask_transform.py::test_masks_stay_binary_and_apart" in output
+    assert_each_passes(output, ["test_it_changes_masks_and_repeats_by_seed"])
+
+
+def test_loose_components_are_named_by_module_and_class(loose: Path, tmp_path: Path) -> None:
+    """Each command names what it needs. Predictions and scores are made by another process than the training."""
+    make_phantoms(tmp_path / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
+    plugins = {kind: ("--plugin", LOOSE[kind]) for kind in ("transform", "image format", "architecture")}
+    images, model, dataset = "data/Dataset001_Small/imagesTr", "results/Dataset001_Small/3d/fold_0", "Dataset001_Small"
+    parts = ("--loss", LOOSE["loss"], "--optimizer", LOOSE["optimizer"], "--architecture", LOOSE["architecture"])
+    transform = (*plugins["transform"], "--set", "augmentation.bias_field.probability=1")
+    places = ("--to", "nnunet", "-o", f"data/{dataset}", "--suffix", ".npz")
+    by_name, converted, trained, listed = decathlete(
+        ("run", "Task01_Small", "--loss", "my_tversky"),
+        ("convert", "Task01_Small", *places, *plugins["image format"]),
+        ("run", f"data/{dataset}", *TRAIN, *parts, *transform, *plugins["image format"], "--no-adapt"),
+        ("components", *[word for name in LOOSE.values() for word in ("--plugin", name)]),
         plugin=loose,
         folder=tmp_path,
     )
     assert by_name.code == 2
     assert "'my_tversky' is not known" in by_name.err
+    succeeded(converted)
     succeeded(trained)
-    assert recorded(tmp_path)["config"]["loss"] == {"name": "my_tversky", "alpha": 0.3}  # never the module's path
+    config = recorded(tmp_path, dataset)["config"]
+    assert config["loss"] == {"name": "my_tversky", "alpha": 0.3}  # never the module's path
+    assert (config["optimizer"]["name"], config["augmentation"]["bias_field"]["probability"]) == ("rmsprop", 1)
+    lines = [line.split() for line in succeeded(listed).splitlines() if line.endswith("(plug-in)")]
+    assert {line[0] for line in lines} == {name for _, name in entry_points()}
+
+    predict = ("predict", "--model", model, "--input", images, "--output", "predictions", "--engine", LOOSE["engine"])
+    score = ("evaluate", "--preds", "predictions", "--lbls", f"data/{dataset}/labelsTr")
+    unknown, predicted, scored = decathlete(
+        (*predict, *plugins["image format"]),
+        (*predict, *plugins["image format"], *plugins["architecture"]),
+        (*score, *plugins["image format"], "--metrics", f"dice,{LOOSE['metric']}"),
+        plugin=loose,
+        folder=tmp_path,
+    )
+    assert unknown.code == 2
+    assert "architecture 'dilated_chain'" in unknown.err
+    assert "--plugin MODULE" in unknown.err
+    succeeded(predicted)
+    assert {path.suffix for path in (tmp_path / "predictions").iterdir()} >= {".npz", ".json"}
+    assert "Volume error mL" in succeeded(scored)

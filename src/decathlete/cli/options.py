@@ -12,7 +12,6 @@ from decathlete.cli.config_file import load_config_file
 from decathlete.cli.precedence import apply_preset
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
-from decathlete.errors import OptionError
 
 PLACES, MACHINE, SPLIT, SELECTION = "Folders", "Machine", "Split", "Selection"
 REGIONS = "Overlapping regions"
@@ -22,24 +21,18 @@ PARTIAL = "Partially annotated cases"
 Dim = Literal["2", "3"]
 
 
-def import_plugins(modules: list[str] | None) -> list[str] | None:
-    """Import modules that register components.
+def import_plugins(names: list[str] | None) -> list[str] | None:
+    """Import modules that register components: ``module``, or ``module:Class`` for one of its components.
 
     Raises:
-        OptionError: a module cannot be imported.
+        OptionError: a module cannot be imported, or the class is not a component.
     """
-    from importlib import import_module
+    if names:
+        from decathlete.core.registry import import_components  # here: most commands need no plug-in
 
-    for module in modules or ():
-        try:
-            import_module(module)
-        except Exception as problem:  # the module may raise anything
-            raise OptionError(
-                f"--plugin {module}: cannot be imported ({type(problem).__name__}: {problem})",
-                remedy="install it, or set PYTHONPATH to the folder that contains it",
-                code="E-COMPONENT-IMPORT",
-            ) from problem
-    return modules
+        for name in names:
+            import_components(name)
+    return names
 
 
 def component_option(package: str, title: str, section: str, *, note: str = "") -> Any:
@@ -114,11 +107,11 @@ Plugin = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin",
-        metavar="MODULE",
+        metavar="MODULE[:CLASS]",
         is_eager=True,
         callback=import_plugins,
-        help="Python module with components, imported before the command runs. Installed plug-ins do "
-        "not need it. Can be repeated.",
+        help="Python module with components, or one component as module:Class; imported before the command runs. "
+        "Installed plug-ins do not need it. Can be repeated.",
     ),
 ]
 """Every command has this option (see ``expand_option_groups``)."""

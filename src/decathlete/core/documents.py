@@ -83,8 +83,12 @@ def _check_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def explain_json_error(problem: ValidationError, text: str) -> str:
-    """Return why ``text`` is not valid JSON, if pydantic's parser rejects it; what else is wrong with it otherwise."""
-    reason = problem.errors()[0]["msg"].removeprefix("Invalid JSON: ")
+    """Return why ``text`` is not valid JSON, from pydantic's error of the type ``json_invalid``.
+
+    All faults of JSON have this type, so that only the text of the parser (jiter, in Rust) tells them apart. If a later
+    version has other texts, users see them unchanged.
+    """
+    reason = str(problem.errors()[0]["ctx"]["error"])
     message, _, position = reason.partition(" at line ")
     line = f" in line {position.partition(' ')[0]}" if position else ""
     if message.startswith("recursion limit"):

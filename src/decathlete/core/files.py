@@ -138,13 +138,22 @@ def translate_native_write_error(path: Path) -> Iterator[None]:
     except (DecathleteError, OSError, MemoryError):
         raise
     except Exception as problem:
-        if found := re.search(r"\(os error (\d+)\)", str(problem)):  # as Rust's libraries say it
-            number = int(found[1])
-        elif shutil.disk_usage(path.parent).free < _FULL_BYTES:
+        number = _errno_of_rust(problem)
+        if number is None:
+            if shutil.disk_usage(path.parent).free >= _FULL_BYTES:
+                raise
             number = errno.ENOSPC
-        else:
-            raise
         raise OSError(number, os.strerror(number), str(path)) from problem
+
+
+def _errno_of_rust(problem: Exception) -> int | None:
+    """Return the number of the system's error in an exception of a library in Rust (safetensors).
+
+    Such exceptions have no attribute with it. Their text ends with ``(os error NUMBER)``, which the standard library of
+    Rust writes.
+    """
+    match = re.search(r"\(os error (\d+)\)", str(problem))
+    return None if match is None else int(match[1])
 
 
 def output_code(problem: OSError) -> str:

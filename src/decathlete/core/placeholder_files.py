@@ -23,22 +23,29 @@ class Placeholder:
     """What a file is instead of its content, and how to get the content.
 
     Attributes:
+        content: what it is, e.g. ``"a web page (HTML)"``.
+        remedy: how to get the file itself.
         is_pointer: whether the content exists elsewhere and was not downloaded.
     """
 
-    problem: str
+    content: str
     remedy: str
     is_pointer: bool = True
 
+    @property
+    def problem(self) -> str:
+        """What is wrong, as a clause about the file."""
+        return f"is {self.content}"
+
 
 _GIT_LFS = Placeholder(
-    problem="is a pointer of Git LFS, not the file itself", remedy="run `git lfs pull` in the folder of its repository"
+    content="a pointer of Git LFS, not the file itself", remedy="run `git lfs pull` in the folder of its repository"
 )
 _GET = "run `git annex get` (or `datalad get`) for this file"
-_GIT_ANNEX = Placeholder(problem="is a pointer of git-annex, not the file itself", remedy=_GET)
-_ANNEX_LINK = Placeholder(problem="is a link of git-annex to content that was not downloaded", remedy=_GET)
+_GIT_ANNEX = Placeholder(content="a pointer of git-annex, not the file itself", remedy=_GET)
+_ANNEX_LINK = Placeholder(content="a link of git-annex to content that was not downloaded", remedy=_GET)
 _WEB_PAGE = Placeholder(
-    problem="is a web page (HTML), not the file itself",
+    content="a web page (HTML), not the file itself",
     remedy="download it again, from a link to the file itself; the server may ask for a login first",
     is_pointer=False,
 )

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import read_field_docstrings
-from decathlete.core.schema import Schema, describe
+from decathlete.core.schema import Schema, describe_error
 from decathlete.errors import OptionError
 
 ENTRY_POINTS = "decathlete.components"
@@ -198,7 +198,7 @@ class Registry(Generic[T]):
                 loaded = entry_points[name].load()
             except Exception as problem:  # a plug-in's module may raise anything
                 remedy = f"repair or uninstall the package of {entry_points[name].value}"
-                raise self._import_failed(name, problem, remedy=remedy) from problem
+                raise _import_failed(f"the {self.kind} {name!r}", problem, remedy=remedy) from problem
             self._find_registered(loaded, name)
         if name not in self._registered:
             raise self._unknown(name)
@@ -212,13 +212,8 @@ class Registry(Generic[T]):
         """
         if ":" not in name:
             return self.resolve(name)
-        module, _, attribute = name.partition(":")
-        try:
-            cls = getattr(importlib.import_module(module), attribute)
-        except Exception as problem:  # the module may raise anything
-            remedy = "use an installed module and a class in it, as module:Class"
-            raise self._import_failed(name, problem, remedy=remedy) from problem
-        return self._find_registered(cls, name)
+        remedy = "use an installed module and a class in it, as module:Class"
+        return self._find_registered(_import_named(name, text=f"the {self.kind} {name!r}", remedy=remedy), name)
 
     def settings(self, value: str | Mapping[str, Any] | ComponentSettings) -> ComponentSettings:
         """Validated settings from a name, ``{"name": ..., **settings}``, or settings as they are.
@@ -267,16 +262,16 @@ class Registry(Generic[T]):
             )
         return exact[0]
 
-    def _import_failed(self, name: str, problem: Exception, *, remedy: str) -> OptionError:
-        text = f"the {self.kind} {name!r} cannot be imported ({type(problem).__name__}: {problem})"
-        return OptionError(text, remedy=remedy, code="E-COMPONENT-IMPORT")
-
     def _invalid(self, name: str, settings: type[ComponentSettings], problem: ValidationError) -> OptionError:
         """Return the error for invalid settings; for an unknown setting, the message lists the known ones."""
-        unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
         known = ", ".join(settings.model_fields) or "none"
-        problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
-        values = [text for text in describe(problem) if text.partition(":")[0] not in unknown]
+        problems, values = [], []
+        for error in problem.errors():
+            if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+                field = error["loc"][0]
+                problems.append(f"{field} is not a setting of the {self.kind} {name} (which has {known})")
+            else:
+                values.append(describe_error(error))
         return OptionError(
             "; ".join([*problems, *values]),
             where=f"{self.kind} {name}" if values else None,
@@ -298,6 +293,23 @@ def registries() -> dict[str, Registry[Any]]:
     return dict(sorted(_registries.items()))
 
 
+def import_components(name: str) -> None:
+    """Import a module with components, or ``module:Class``, of which the class must be a registered component.
+
+    Raises:
+        OptionError: the module cannot be imported, or the class is not a component.
+    """
+    remedy = "install it, or set PYTHONPATH to the folder that contains it"
+    loaded = _import_named(name, text=f"the plug-in {name!r}", remedy=remedy)
+    components = [component for registry in _registries.values() for component in registry._registered.values()]
+    if ":" in name and all(loaded is not component.cls for component in components):
+        raise OptionError(
+            f"the plug-in {name!r} is not registered as a component",
+            remedy="decorate the class with register(NAME) of the registry of its kind",
+            code="E-COMPONENT-IMPORT",
+        )
+
+
 def entry_points_of(kind: str) -> dict[str, metadata.EntryPoint]:
     """Return the entry points of installed plug-ins that have components of a kind, by the component's name."""
     found = {}
@@ -306,6 +318,21 @@ def entry_points_of(kind: str) -> dict[str, metadata.EntryPoint]:
         if prefix.replace("_", " ") == kind:
             found[name] = entry_point
     return found
+
+
+def _import_named(name: str, *, text: str, remedy: str) -> Any:
+    """Import ``module`` or ``module:Class``, and return it; ``text`` names it in the error."""
+    module, colon, attribute = name.partition(":")
+    try:
+        loaded = importlib.import_module(module)
+        return getattr(loaded, attribute) if colon else loaded
+    except Exception as problem:  # the module may raise anything
+        raise _import_failed(text, problem, remedy=remedy) from problem
+
+
+def _import_failed(text: str, problem: Exception, *, remedy: str) -> OptionError:
+    problem_text = f"{text} cannot be imported ({type(problem).__name__}: {problem})"
+    return OptionError(problem_text, remedy=remedy, code="E-COMPONENT-IMPORT")
 
 
 def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,6 +11,9 @@ from decathlete.core.checksums import add_checksum, remove_checksum
 from decathlete.core.documents import explain_json_error
 from decathlete.core.files import read_text, write_text
 from decathlete.errors import DecathleteError, OutputError, problems_found
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -77,7 +80,11 @@ class Schema(BaseModel):
 
 def describe(problem: ValidationError) -> list[str]:
     """Format each problem of a pydantic error as ``field.path: message``."""
-    return [
-        ": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")]))
-        for e in problem.errors()
-    ]
+    return [describe_error(error) for error in problem.errors()]
+
+
+def describe_error(error: ErrorDetails) -> str:
+    """Format one problem of a pydantic error as ``field.path: message``."""
+    is_ours = error["type"] == "value_error"  # raised by a validator; pydantic adds "Value error, " to its message
+    message = str(error["ctx"]["error"]) if is_ours else error["msg"]
+    return ": ".join(filter(None, [".".join(map(str, error["loc"])), message]))

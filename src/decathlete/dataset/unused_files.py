@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.io.folder_tree import FolderTree, image_parts
+from decathlete.io.folder_tree import NO_IMAGE, FolderTree, image_parts, is_hidden
 from decathlete.io.image_files import is_image_name
 
 PARTS = ("imagesTr", "labelsTr", "imagesTs")
@@ -38,7 +38,7 @@ def unused_files(spec: DatasetSpec) -> dict[Path, str]:
 def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Path, str]:
     tree = FolderTree(root=folder)
     entries = tree.entries(folder)
-    unused = {path: reason for path, reason in tree.unused.items() if not path.name.startswith(".")}
+    unused = {path: reason for path, reason in tree.unused.items() if not is_hidden(path)}
     parts = image_parts(entry for entry in entries if entry.is_file() and is_image_name(entry))
     for entry in entries:
         if os.path.normpath(entry) in used or entry in parts:
@@ -47,7 +47,7 @@ def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Pat
             if not any(_is_inside(path, entry) for path in used):
                 unused[entry] = "a folder that dataset.json does not list"
         elif not is_image_name(entry):
-            unused[entry] = "not an image of a known kind"
+            unused[entry] = NO_IMAGE
         elif spec.layout == "nnunet":
             unused[entry] = "another suffix than the file_ending of dataset.json, or not listed there"
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import printable
-from decathlete.io.format_lookup import files_of, find_format, image_suffixes
+from decathlete.io.format_lookup import detached_suffixes, files_of, find_format, image_suffixes
 
 MAX_DEPTH = 8
 """Greatest number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
@@ -22,7 +22,6 @@ INDEX = "DICOMDIR"
 """Name of the index of a DICOM export, in upper case."""
 _LISTED = 5
 _DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".bin", ".img")
-_HEADER_SUFFIXES = (".mhd", ".nhdr")
 
 _OTHER_FILES = {
     (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"): "an archive: unpack it",
@@ -43,7 +42,7 @@ _log = logging.getLogger(__name__)
 def log_unused(folder: Path, unused: Mapping[Path, str]) -> None:
     """Log what an input contains and is not used, one line for each reason; hidden files at a lower level."""
     for reason, paths in _by_reason(unused).items():
-        level = logging.INFO if reason == HIDDEN else logging.WARNING
+        level = logging.INFO if all(is_hidden(path) for path in paths) else logging.WARNING
         _log.log(level, "%s: not used: %s (%s)", folder, name_some(folder, paths), reason)
 
 
@@ -169,38 +168,42 @@ def image_parts(images: Iterable[Path]) -> set[Path]:
     parts: set[Path] = set()
     for path in images:
         others = files_of(path)[1:]
-        if not others and path.suffix.lower() in _HEADER_SUFFIXES:
+        if not others and path.suffix.lower() in detached_suffixes():
             others = tuple(path.with_name(path.stem + suffix) for suffix in _DATA_SUFFIXES)
         parts.update(others)
     return parts
 
 
-def why_no_image(path: Path) -> str:
-    """Return why a file that is of no known format is not used."""
+def is_hidden(path: Path) -> bool:
+    """Return whether a file or folder is hidden by its name: ``.DS_Store``, ``._case.nii.gz``."""
+    return path.name.startswith(".")
+
+
+def why_no_image(path: Path) -> str | None:
+    """Return what a file is instead of an image; ``None``: of no known format (:data:`NO_IMAGE`)."""
     if path.name.upper() == INDEX:
         return "an index of DICOM files"
     placeholder = read_placeholder(path)
     if placeholder is None or not placeholder.is_pointer:
         known = (reason for endings, reason in _OTHER_FILES.items() if path.name.lower().endswith(endings))
-        return next(known, NO_IMAGE)
-    return f"{placeholder.problem.removeprefix('is ')}: {placeholder.remedy}"
+        return next(known, None)
+    return f"{placeholder.content}: {placeholder.remedy}"
 
 
 def _reason_of_file(path: Path) -> str:
     if find_format(path):
         return "an image in a subfolder: use the subfolder as the input to predict it"
-    return why_no_image(path)
+    return why_no_image(path) or NO_IMAGE
 
 
 def _reason_to_skip(entry: Path) -> str | None:
-    if entry.name.startswith("."):
+    if is_hidden(entry):
         return HIDDEN
     if entry.is_file() or entry.is_dir():
         return None
     if not entry.is_symlink():
         return "neither a file nor a folder"
-    reason = why_no_image(entry)
-    return "a link that leads nowhere" if reason == NO_IMAGE else reason
+    return why_no_image(entry) or "a link that leads nowhere"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

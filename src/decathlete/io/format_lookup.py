@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import zlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,9 @@ DEFAULT_FORMAT = "nifti"
 DEFAULT_SUFFIX = ".nii.gz"
 """Of outputs, where nothing else decides."""
 
+_START_BYTES = 352
+"""Bytes in which signatures are searched: a header of NIfTI-1 with its end."""
+_GZIP = b"\x1f\x8b"
 _log = logging.getLogger(__name__)
 _formats: dict[str, ImageFormat] = {}  # replaced as a whole: readers in other threads see the old or the new
 _broken: set[str] = set()
@@ -50,6 +55,11 @@ def image_suffixes(*, slices: bool = True, pictures: bool = True) -> tuple[str, 
     """
     formats = [f for f in known_formats() if (slices or not f.reads_folders) and (pictures or not f.is_picture)]
     return tuple(s for f in formats for s in f.suffixes)
+
+
+def detached_suffixes() -> tuple[str, ...]:
+    """Suffixes of headers whose voxels are in another file."""
+    return tuple(s for f in known_formats() for s in f.detached_suffixes)
 
 
 def writable_suffixes() -> tuple[str, ...]:
@@ -101,6 +111,26 @@ def find_format(path: Path) -> ImageFormat | None:
     if path.is_dir():
         formats = [f for f in formats if f.reads_folders]
     return next((f for f in formats if f.reads(path)), None)
+
+
+def formats_of_content(path: Path) -> dict[ImageFormat, str]:
+    """Return the formats whose signature a file has, each with the suffix that such a file has.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(4096)
+    is_gzipped = start.startswith(_GZIP)
+    if is_gzipped:
+        with suppress(zlib.error):
+            start = zlib.decompressobj(wbits=31).decompress(start, _START_BYTES)
+    suffix_of_format: dict[ImageFormat, str] = {}
+    for known in known_formats():
+        suffixes = [suffix for suffix in known.suffixes if suffix.endswith(".gz") == is_gzipped]
+        if suffixes and any(start[offset:].startswith(mark) for offset, mark in known.signatures):
+            suffix_of_format[known] = suffixes[0]
+    return suffix_of_format
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

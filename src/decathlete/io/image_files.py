@@ -121,7 +121,7 @@ def cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures
         others, slices = [p for p in others if p not in slices], []
     parts = image_parts(images)
     tree.unused.update(dict.fromkeys(pictures, PICTURE))
-    tree.unused.update({p: why_no_image(p) for p in others if p not in slices and p not in parts})
+    tree.unused.update({p: why_no_image(p) or NO_IMAGE for p in others if p not in slices and p not in parts})
     found = list(group_channels(images, n_channels=n_channels, failures=failures).items())
     if len(slices) == 1 and images:
         found.append((strip_suffix(slices[0].name), (slices[0],)))
@@ -224,9 +224,8 @@ def _channel_of(stem: str, firsts: set[str]) -> tuple[str, int]:
 
 def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
     if find_format(path) is None:
-        reason = why_no_image(path)
         raise ImageError(
-            "is not an image of a known kind" if reason == NO_IMAGE else f"is {reason}",
+            f"is {why_no_image(path) or NO_IMAGE}",
             where=path,
             remedy=f"name a file that ends with one of {', '.join(image_suffixes())}, or a folder of DICOM slices",
             code="E-IMAGE-FORMAT",

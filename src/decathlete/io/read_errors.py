@@ -12,21 +12,15 @@ from pydantic import ValidationError
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.schema import describe
 from decathlete.errors import DecathleteError, ImageError
-from decathlete.io.format_lookup import suffix_of
+from decathlete.io.format_lookup import formats_of_content, suffix_of
 from decathlete.io.missing_files import missing_image, placeholder_image
 
-_KINDS: dict[bytes, tuple[str, tuple[str, ...]]] = {
-    b"\x89PNG\r\n": ("PNG", (".png",)),
-    b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg", ".dcm")),
+_NOT_READ: dict[bytes, tuple[str, tuple[str, ...]]] = {
     b"GIF8": ("GIF", (".gif",)),
-    b"II*\0": ("TIFF", (".tif", ".tiff", ".dcm")),
-    b"MM\0*": ("TIFF", (".tif", ".tiff", ".dcm")),
-    b"NRRD000": ("NRRD", (".nrrd", ".nhdr")),
-    b"DICM": ("DICOM", (".dcm",)),
     b"\x89HDF": ("HDF5", (".h5", ".hdf5")),
 }
-"""First bytes of a file -> its kind, and the ends of names that it may have."""
-_READ = ("PNG", "JPEG", "TIFF", "NRRD", "DICOM")
+"""First bytes of a file of a format that is not read -> the name of the format, and the ends of its names."""
+_NOT_READ_BYTES = max(map(len, _NOT_READ))
 _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
 
@@ -80,22 +74,24 @@ def _misnamed(path: Path) -> ImageError | None:
     """Return the error of a file whose content is of another format than its name says; ``None``: it is not."""
     try:
         with path.open("rb") as stream:
-            start = stream.read(132)
+            start = stream.read(_NOT_READ_BYTES)
+        suffix_of_format = formats_of_content(path)
     except OSError:
         return None
-    for mark, (kind, suffixes) in _KINDS.items():
-        if start.startswith(mark) or (kind == "DICOM" and start[128:] == mark):
-            if path.name.lower().endswith(suffixes):
-                return None
-            ending = suffix_of(path.name) or path.suffix
-            name = path.name[: len(path.name) - len(ending)] + suffixes[0]
-            return ImageError(
-                f"is a {kind} file, and its name ends with {ending}",
-                where=path,
-                remedy=f"rename it to {name}" if kind in _READ else "save it in a format that is read",
-                code="E-IMAGE-FORMAT",
-            )
+    ending = suffix_of(path.name) or path.suffix
+    for kind, suffix in suffix_of_format.items():
+        if not any(ending in known.suffixes for known in suffix_of_format):
+            name = path.name[: len(path.name) - len(ending)] + suffix
+            return _misnamed_error(path, kind.title, ending, remedy=f"rename it to {name}")
+    for mark, (title, suffixes) in _NOT_READ.items():
+        if start.startswith(mark) and not path.name.lower().endswith(suffixes):
+            return _misnamed_error(path, title, ending, remedy="save it in a format that is read")
     return None
+
+
+def _misnamed_error(path: Path, title: str, ending: str, *, remedy: str) -> ImageError:
+    problem = f"is a {title} file, and its name ends with {ending}"
+    return ImageError(problem, where=path, remedy=remedy, code="E-IMAGE-FORMAT")
 
 
 def _last_line(problem: Exception) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from decathlete.networks.encoder_decoder_spec import EncoderDecoderSpec
-from decathlete.planning.network_presets import MedNeXtSize
+
+MedNeXtSize = Literal["S", "B", "M", "L"]
 
 
 class MedNeXtSpec(EncoderDecoderSpec):

@@ -55,6 +55,8 @@ SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 20_000}
 """Voxels of the smallest patch."""
 _GRID = ("target_spacing", "median_shape", "coarse_start")
 """Fields of a plan that differ between its own grid and that of its coarse start."""
+_WIDTH = "network.features"
+"""Field whose reason is about the width of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,8 @@ def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
     """Return ``plan`` on another grid (mm, working order): with its patch and batch, and a network for that grid.
 
     The order in which the network pools and the axes of its kernels follow the voxels' shape; its width stays. A
-    network that the user set stays as it is. So do reasons that the rules give on both grids, with what an adaptation
-    to a budget added to them.
+    network that the user set stays as it is. The reason for the width stays, too, with what an adaptation to a budget
+    added to it.
     """
     moved = plan.at_spacing(spacing)
     if _network_is_set(plan):
@@ -104,10 +106,11 @@ def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
     architecture = architecture_of(plan.network)
     topology = make_topology(moved.network_spacing, plan.patch_size, pooling=architecture.pooling(None))
     network = architecture.replanned(topology)
-    before, after = architecture.reasons(plan.patch_size), architecture_of(network).reasons(topology.patch_size)
-    fresh = {field: why for field, why in after.items() if why != before.get(field) and not _is_set(plan, field)}
-    reasons = moved.reasons | fresh
-    return moved.revised(patch_size=topology.patch_size, network=network, reasons=reasons)
+    after = architecture_of(network)
+    fresh = {field: why for field, why in after.reasons(topology.patch_size).items() if not _is_set(plan, field)}
+    if after.width == architecture.width and _WIDTH in moved.reasons:
+        fresh[_WIDTH] = moved.reasons[_WIDTH]
+    return moved.revised(patch_size=topology.patch_size, network=network, reasons=moved.reasons | fresh)
 
 
 def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
@@ -256,8 +259,8 @@ def _apply_size(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget
     if chosen.batch_size != planned.batch_size:
         note("batch_size", str(planned.batch_size))
     if after.width != before.width:
-        why = fresh.get("network.features", f"{after.width} channels at full resolution")
-        reasons["network.features"] = f"{why}; {before.width} wide in the GPU plan, narrower for {cause}"
+        why = fresh.get(_WIDTH, f"{after.width} channels at full resolution")
+        reasons[_WIDTH] = f"{why}; {before.width} wide in the GPU plan, narrower for {cause}"
     reasons["budget"] = _summary(planned, chosen, budget)
     return plan.revised(
         patch_size=chosen.topology.patch_size, batch_size=chosen.batch_size, network=chosen.network, reasons=reasons

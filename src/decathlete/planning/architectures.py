@@ -8,27 +8,30 @@ torch except inside :meth:`Architecture.build`. A network without pooling, in fu
         channels: int = Field(default=16, ge=1, description="Channels of each layer.")
 
     @ARCHITECTURES.register("dilated")
-    class Dilated(Architecture[DilatedSpec]):
+    class Dilated(ConvolutionChain[DilatedSpec]):
         '''Three dilated convolutions.'''
 
         Settings = DilatedSpec
         ...
+
+:class:`ConvolutionChain` counts the cost; a network of another form counts its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from decathlete.core.choices import Precision
+from decathlete.core.choices import NetworkName, Precision
 from decathlete.core.registry import Component, Registry
 from decathlete.errors import OptionError
-from decathlete.planning.network_presets import DEFAULT_MEMORY_GB
+from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE, DEFAULT_MEMORY_GB, NetworkPreset
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import Pooling, Topology
@@ -36,8 +39,6 @@ from decathlete.planning.topology import Pooling, Topology
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT_ARCHITECTURE = "unet"
-"""The architecture of plans that do not name one: version 1 of the plan had no other."""
 NETWORK_OPTIONS = (
     "block", "norm", "filters", "wide_encoder", "depth", "min_fmap", "negative_slope", "deep_supervision", "heads",
 )  # fmt: skip
@@ -84,7 +85,7 @@ class Architecture(ABC, Generic[SpecT]):
         Settings: class of the specification.
         used_options: option of :class:`~decathlete.planning.options.PlanOptions` -> field of the specification that it
             decides. All other options of the network are rejected if the user gives them.
-        preset_fields: fields of the specification that a name of ``--network`` decides.
+        presets: names of ``--network`` that choose this architecture.
         topology_fields: fields of the specification that follow from the topology. If the user sets one of them, the
             planner does not change any of them afterwards.
         precisions: number formats that the network can compute in.
@@ -92,7 +93,7 @@ class Architecture(ABC, Generic[SpecT]):
 
     Settings: ClassVar[type[NetworkSpec]]
     used_options: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    preset_fields: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[NetworkName, NetworkPreset]] = MappingProxyType({})
     topology_fields: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "fp16")
 
@@ -194,6 +195,57 @@ class Architecture(ABC, Generic[SpecT]):
         return {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """One convolution of a chain; its output has the size of its input.
+
+    Attributes:
+        kernel: edge of the kernel along every axis, voxels.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+
+
+class ConvolutionChain(Architecture[SpecT]):
+    """Base of networks that are a chain of convolutions at full resolution; their cost follows from the list of these.
+
+    All fields of the specification but its shape have defaults.
+    """
+
+    @classmethod
+    def plan_spec(
+        cls,
+        topology: Topology,
+        *,
+        in_channels: int,
+        out_channels: int,
+        options: PlanOptions,  # noqa: ARG003 - of none but in used_options
+    ) -> SpecT:
+        """Return the specification with its defaults."""
+        shape = {"dims": len(topology.patch_size), "in_channels": in_channels, "out_channels": out_channels}
+        return cast("SpecT", cls.Settings.model_validate(shape))
+
+    @abstractmethod
+    def convolutions(self) -> Sequence[Convolution]:
+        """Return the convolutions in their order."""
+
+    def multiply_adds(self, patch_size: Axes) -> int:
+        """Return the multiply-adds of all convolutions in one forward pass of one sample."""
+        weights: int = sum(c.kernel**self.spec.dims * c.in_channels * c.out_channels for c in self.convolutions())
+        return prod(patch_size) * weights
+
+    def feature_map_elements(self, patch_size: Axes) -> int:
+        """Return the elements of the outputs of all convolutions in one forward pass of one sample."""
+        return prod(patch_size) * sum(c.out_channels for c in self.convolutions())
+
+    @property
+    def width(self) -> int:
+        """Channels after the first convolution."""
+        return self.convolutions()[0].out_channels
+
+
 ARCHITECTURES: Registry[Architecture[Any]] = Registry(
     "architecture", package="decathlete.networks.architectures", home=__name__
 )
@@ -208,13 +260,32 @@ def architecture_of(spec: NetworkSpec) -> Architecture[Any]:
     return ARCHITECTURES.build(spec)
 
 
+def architecture_name(options: PlanOptions) -> str:
+    """Return the name of the architecture, which ``options.network`` may choose."""
+    return options.architecture if options.network is None else _architecture_of_preset(options.network).name
+
+
+def memory_target_gb(options: PlanOptions) -> float:
+    """Return the GPU memory that patch and batch are sized for, GB."""
+    if options.memory_gb is not None:
+        return options.memory_gb
+    if options.network is None:
+        return DEFAULT_MEMORY_GB
+    return _architecture_of_preset(options.network).cls.presets[options.network].memory_gb
+
+
+def _architecture_of_preset(network: NetworkName) -> Component[Architecture[Any]]:
+    architectures = (ARCHITECTURES.resolve(name) for name in ARCHITECTURES.builtin_names)
+    return next(component for component in architectures if network in component.cls.presets)
+
+
 def find_architecture(options: PlanOptions) -> type[Architecture[Any]]:
     """Return the class of the architecture that the user chose.
 
     Raises:
         OptionError: there is none of that name, or it does not use an option of the network that the user gave.
     """
-    component: Component[Architecture[Any]] = ARCHITECTURES.load(options.architecture_name)
+    component: Component[Architecture[Any]] = ARCHITECTURES.load(architecture_name(options))
     given = [name for name in NETWORK_OPTIONS if getattr(options, name) != _DEFAULTS[name]]
     ineffective = [
         option_flag(name, getattr(options, name)) for name in given if name not in component.cls.used_options
@@ -235,7 +306,10 @@ def network_options_set(options: PlanOptions, architecture: type[Architecture[An
         if getattr(options, name) != _DEFAULTS[name]:
             flags.setdefault(f"network.{field}", []).append(option_flag(name, getattr(options, name)))
     if options.network is not None:
-        fields_set = {"network.architecture", *(f"network.{f}" for f in architecture.preset_fields)}
+        fields_set = {
+            "network.architecture",
+            *(f"network.{field}" for field in architecture.presets[options.network].fields),
+        }
         flags |= {field: [f"--network {options.network}"] for field in sorted(fields_set)}
     elif options.architecture != DEFAULT_ARCHITECTURE:
         flags["network.architecture"] = [f"--architecture {options.architecture}"]

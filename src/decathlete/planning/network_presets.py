@@ -1,43 +1,28 @@
-"""Networks by one name, for ``--network``: an architecture, its kind or size, and the memory that it is planned for."""
+"""What a name of ``--network`` stands for: an architecture, its kind or size, and the memory that it is planned for.
+
+Each architecture has its own names (:attr:`~decathlete.planning.architectures.Architecture.presets`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from decathlete.core.choices import Block, NetworkName
-
+DEFAULT_ARCHITECTURE = "unet"
+"""Registered name of the architecture where none is chosen; version 1 of the plan had no other."""
 DEFAULT_MEMORY_GB = 8.0
 """Memory that training may use where neither ``--memory`` nor ``--network`` says otherwise, GB."""
-
-MedNeXtSize = Literal["S", "B", "M", "L"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPreset:
-    """What a name of ``--network`` stands for.
+    """What a name of ``--network`` sets, besides the architecture.
 
     Attributes:
-        architecture: registered name.
-        block: blocks of a U-Net's encoder.
-        size: of a MedNeXt.
+        fields: field of the specification -> its value.
         memory_gb: GPU memory that patch and batch are sized for, unless ``--memory`` is given, GB.
     """
 
-    architecture: str
-    block: Block = "plain"
-    size: MedNeXtSize = "S"
+    fields: Mapping[str, Any]
     memory_gb: float = DEFAULT_MEMORY_GB
-
-
-NETWORK_PRESETS: dict[NetworkName, NetworkPreset] = {
-    "plain": NetworkPreset(architecture="unet"),
-    "resenc-m": NetworkPreset(architecture="unet", block="residual", memory_gb=8),
-    "resenc-l": NetworkPreset(architecture="unet", block="residual", memory_gb=24),
-    "resenc-xl": NetworkPreset(architecture="unet", block="residual", memory_gb=40),
-    "mednext-s": NetworkPreset(architecture="mednext", size="S"),
-    "mednext-b": NetworkPreset(architecture="mednext", size="B"),
-    "mednext-m": NetworkPreset(architecture="mednext", size="M"),
-    "mednext-l": NetworkPreset(architecture="mednext", size="L"),
-}
-"""Memory of the residual encoders: Isensee et al., *nnU-Net Revisited*, MICCAI 2024."""

@@ -11,7 +11,7 @@ from decathlete.core.choices import Block, NetworkName, Norm, Order, Orientation
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
-from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
+from decathlete.planning.network_presets import DEFAULT_ARCHITECTURE
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "preprocessing_order": Order, "block": Block, "norm": Norm}
 
@@ -64,7 +64,7 @@ class PlanOptions:
     orientation: Orientation = "canonical"
     preprocessing_order: Order = "nnunet"
     network: NetworkName | None = None
-    architecture: str = "unet"
+    architecture: str = DEFAULT_ARCHITECTURE
     block: Block = "plain"
     norm: Norm = "instance"
     filters: tuple[int, ...] = ()
@@ -86,28 +86,6 @@ class PlanOptions:
     splits: Path | None = None
     group_by: str | None = None
     annotated: Path | None = None
-
-    @property
-    def memory_target_gb(self) -> float:
-        """GPU memory that patch and batch are sized for, GB."""
-        if self.memory_gb is not None:
-            return self.memory_gb
-        return DEFAULT_MEMORY_GB if self.network is None else NETWORK_PRESETS[self.network].memory_gb
-
-    @property
-    def architecture_name(self) -> str:
-        """Name of the architecture, which ``network`` may choose."""
-        return self.architecture if self.network is None else NETWORK_PRESETS[self.network].architecture
-
-    @property
-    def encoder_block(self) -> Block:
-        """Blocks of the encoder, which ``network`` may choose."""
-        return self.block if self.network is None else NETWORK_PRESETS[self.network].block
-
-    @property
-    def mednext_size(self) -> MedNeXtSize:
-        """Size of a MedNeXt, which ``network`` may choose."""
-        return "S" if self.network is None else NETWORK_PRESETS[self.network].size
 
     @property
     def split(self) -> SplitOptions:
@@ -136,7 +114,7 @@ class PlanOptions:
     def _network_problems(self) -> Iterator[str]:
         if self.network not in (None, *get_args(NetworkName)):
             yield f"network is {self.network!r}; choose {' or '.join(get_args(NetworkName))}"
-        if self.network is not None and (self.architecture, self.block) != ("unet", "plain"):
+        if self.network is not None and (self.architecture, self.block) != (DEFAULT_ARCHITECTURE, "plain"):
             yield "--network chooses architecture and blocks; leave out --architecture and --block"
         if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
             yield f"filters must be 2 or more positive numbers, one for each level, not {self.filters}"

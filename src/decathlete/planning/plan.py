@@ -317,6 +317,6 @@ def _check_installed(requires: Any) -> None:
                     f"the plan uses the {kind} {name!r} of {distribution}, which is not installed",
                     remedy=f"install the package {package}"
                     if package != "unknown"
-                    else "import the module that registers it",
+                    else "import the module that registers it (on the command line: --plugin MODULE)",
                     code="E-COMPONENT-UNKNOWN",
                 )

@@ -16,7 +16,7 @@ from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning import explain
-from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
+from decathlete.planning.architectures import architecture_of, find_architecture, memory_target_gb, network_options_set
 from decathlete.planning.connected import cover_foreground
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
@@ -106,7 +106,7 @@ def make_plan(
         user_set=network_options_set(options, find_architecture(options)),
     )
     reasons = _why_decided(plan, fingerprint, grid, options, is_order_set=axes is not None)
-    reasons |= _why_sized(sized, grid.median[-dims:], options.memory_target_gb)
+    reasons |= _why_sized(sized, grid.median[-dims:], memory_target_gb(options))
     reasons |= {field: explain.set_by(option) for field, option in plan.user_set.items()}
     return plan.revised(reasons=reasons).with_codes(spec.structure_codes)
 
@@ -182,7 +182,7 @@ def _size(
     first, topology = _first_and_fitting(grid, network_of, dims=dims, options=options)
     network = network_of(topology)
     reference = architecture_of(network).memory_reference_for(options)
-    fits = batch_that_fits(network, topology.patch_size, memory_gb=options.memory_target_gb, reference=reference)
+    fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_target_gb(options), reference=reference)
     batch = cap_batch(
         fits,
         dataset_voxels=float(np.prod(grid.median)) * n_cases,
@@ -207,7 +207,7 @@ def _first_and_fitting(
     Raises:
         PlanError: no patch fits.
     """
-    spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_target_gb
+    spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], memory_target_gb(options)
     pooling = find_architecture(options).pooling(options)
     patch = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
     first = topology = make_topology(spacing, patch, pooling=pooling)

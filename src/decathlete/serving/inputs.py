@@ -20,7 +20,14 @@ from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.predict import IMAGE_TOO_LARGE
-from decathlete.io.format_lookup import find_format, is_picture, suffix_of
+from decathlete.io.format_lookup import (
+    DEFAULT_FORMAT,
+    detached_suffixes,
+    find_format,
+    formats_of_content,
+    is_picture,
+    suffix_of,
+)
 from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
 from decathlete.io.reading import Reading
 from decathlete.transfer.zips import unpack_zip
@@ -29,8 +36,8 @@ MAX_FILES = 20_000
 """Greatest number of files of one upload; a large CT series has about 3000 slices."""
 
 _KINDS = {"mha": "metaimage"}
+"""Registered names of formats that the answers of the service call otherwise."""
 _ZIP = b"PK\x03\x04"
-_DETACHED = (".mhd", ".nhdr")
 _CHANNEL = re.compile(r"(?P<id>.*)_(?P<channel>\d{4})")
 _FLOAT_BYTES = 4
 
@@ -91,7 +98,7 @@ def make_image(
         suffix = "" if path.is_dir() else suffix_of(path.name) or ""
         _move(path, image / f"channel_{number:04d}{suffix}")
     found = find_format(next(image.iterdir()))
-    name = found.Settings.component if found else "nifti"
+    name = found.Settings.component if found else DEFAULT_FORMAT
     return image, _KINDS.get(name, name)
 
 
@@ -161,7 +168,7 @@ def _move_numbered(files: Sequence[ReceivedFile], folder: Path) -> None:
     for number, file in enumerate(files):
         parent = str(Path(file.name).parent)
         suffix = suffix_of(file.name) or _suffix_of_content(file.path)
-        if suffix in _DETACHED:
+        if suffix in detached_suffixes():
             raise ImageError(
                 f"a header of the kind {suffix} has its voxels in another file",
                 remedy="convert the image to .mha, .nrrd or .nii.gz",
@@ -190,15 +197,10 @@ def _image_name(name: str, number: int, n_files: int, groups: dict[str, int]) ->
 
 def _suffix_of_content(path: Path) -> str | None:
     """Return the suffix for a file without one; ``None``: it may be a slice of a DICOM series."""
-    with path.open("rb") as stream:
-        start = stream.read(352)
-    if start[:2] == b"\x1f\x8b":
-        return ".nii.gz"
-    if start[:4] == b"NRRD":
-        return ".nrrd"
-    if start[:10] == b"ObjectType":
-        return ".mha"
-    return ".nii" if start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2" else None
+    suffix_of_format = formats_of_content(path)
+    if any(kind.reads_folders for kind in suffix_of_format):
+        return None
+    return next(iter(suffix_of_format.values()), None)
 
 
 def _find_images(folder: Path, n_channels: int) -> Mapping[str, tuple[Path, ...]]:

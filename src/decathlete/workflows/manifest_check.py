@@ -13,7 +13,7 @@ from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
 from decathlete.io.images import read_grid
-from decathlete.planning.architectures import find_architecture, network_options_set
+from decathlete.planning.architectures import architecture_name, find_architecture, network_options_set
 from decathlete.planning.configurations import dims_of
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.planner import slices_error
@@ -92,7 +92,7 @@ def _check_pretrained(configuration: Configuration, options: PlanOptions, config
     check_pretrained(
         Path(config.pretrained),
         dims=dims_of(configuration),
-        architecture=options.architecture_name,
+        architecture=architecture_name(options),
         n_frozen=0 if has_own_network else config.freeze_stages,
     )
 

@@ -102,11 +102,5 @@ def test_a_cascade_adds_them_and_keeps_the_users_settings():
     assert AugmentationConfig.none().with_corrupted_masks(source=own)["mask_morphology"].probability == 0.1
 
 
-@pytest.mark.parametrize("name", CASCADE_TRANSFORMS)
-def test_their_settings_are_documented_and_survive_a_file(name):
-    component = TRANSFORMS.resolve(name)
-    assert issubclass(component.cls, MaskTransform)
-    assert component.summary
-    assert [name for name, text in component.settings.descriptions().items() if not text] == []
-    config = AugmentationConfig.none().with_corrupted_masks()
-    assert AugmentationConfig.model_validate_json(config.model_dump_json()) == config
+def test_a_cascade_adds_transforms_of_masks_alone():
+    assert all(issubclass(TRANSFORMS.resolve(name).cls, MaskTransform) for name in CASCADE_TRANSFORMS)

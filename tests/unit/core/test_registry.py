@@ -87,6 +87,13 @@ def test_settings_are_checked(builtins: Path) -> None:
         SHAPES.settings({"name": "square", "radius": 1})
 
 
+def test_an_unknown_setting_is_reported_once_whatever_its_name(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    with pytest.raises(OptionError) as caught:
+        SHAPES.settings({"name": "square", "side: left": 1})
+    assert caught.value.problem == "side: left is not a setting of the test shape square (which has side)"
+
+
 def test_inherited_settings_know_their_own_component(builtins: Path) -> None:
     SHAPES.register("square")(Square)
     SHAPES.register("cube")(Cube)
@@ -142,6 +149,26 @@ def test_a_module_that_cannot_be_imported_is_an_error_of_the_option(builtins: Pa
 def test_a_class_that_is_not_registered_is_refused(builtins: Path) -> None:
     with pytest.raises(OptionError, match="not registered"):
         SHAPES.load("pathlib:Path")
+
+
+def test_a_plugin_may_name_a_module_or_a_class_in_it(builtins: Path) -> None:
+    (builtins / "loose_shapes.py").write_text(
+        "from decathlete.core.registry import registries\n"
+        "@registries()['test shape'].register('moon')\nclass Moon:\n    '''A moon.'''\n"
+        "class Sun:\n    '''Not registered.'''\n"
+    )
+    module.import_components("loose_shapes:Moon")
+    assert SHAPES.resolve("moon").summary == "A moon."
+    module.import_components("loose_shapes")
+    with pytest.raises(OptionError, match="the plug-in 'loose_shapes:Sun' is not registered as a component"):
+        module.import_components("loose_shapes:Sun")
+
+
+@pytest.mark.parametrize("name", ["no_such_module_here", "json:Star", "json:", ":Star"])
+def test_a_plugin_that_cannot_be_imported_is_an_error(builtins: Path, name: str) -> None:
+    with pytest.raises(OptionError, match=f"the plug-in '{name}' cannot be imported") as caught:
+        module.import_components(name)
+    assert caught.value.code == "E-COMPONENT-IMPORT"
 
 
 @pytest.mark.parametrize("target", ["plugged_shape", "plugged_shape:Plug"])

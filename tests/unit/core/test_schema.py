@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import DecathleteError, OptionError, PlanError
@@ -55,6 +56,16 @@ def test_a_value_survives_its_file(tmp_path: Path) -> None:
     assert Whole.load(tmp_path / "new" / "whole.json") == whole
     Number(value=math.nan).save(tmp_path / "number.json")
     assert math.isnan(Number.load(tmp_path / "number.json").value)
+
+
+def test_the_message_of_a_validator_is_its_own_text() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Whole(name="")
+    assert describe(caught.value) == ["a name is needed"]
+    other = ValidationError.from_exception_data(
+        "Whole", [{"type": PydanticCustomError("gauge", "Value error, of a gauge"), "loc": ("name",), "input": ""}]
+    )
+    assert describe(other) == ["name: Value error, of a gauge"]
 
 
 def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:

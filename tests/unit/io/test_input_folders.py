@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from decathlete.errors import ImageError
 from decathlete.io import folder_tree
-from decathlete.io.folder_tree import HIDDEN, FolderTree
+from decathlete.io.folder_tree import HIDDEN, FolderTree, log_unused
 from decathlete.io.image_files import cases_of_folder
 from decathlete.io.images import find_inputs, image_suffixes, read_image
 from dicom_support import write_series
@@ -144,6 +144,13 @@ def test_every_other_entry_is_listed_with_its_reason(
         assert any(name in line for line in lines), name
     assert "m.raw" not in logged(caplog)
     assert {r.levelno for r in caplog.records if HIDDEN in r.getMessage()} == {logging.INFO}
+
+
+def test_a_visible_file_is_warned_about_whatever_its_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_unused(tmp_path, {tmp_path / "notes.txt": HIDDEN})
+        log_unused(tmp_path, {tmp_path / ".notes.txt": "a note"})
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
 
 
 def test_an_input_without_images_says_what_it_contains(tmp_path: Path) -> None:

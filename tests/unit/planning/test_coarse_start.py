@@ -6,6 +6,7 @@ import pytest
 from made_up import made_up_plan
 
 from decathlete.errors import OptionError
+from decathlete.networks.architectures.unet import UNetArchitecture
 from decathlete.planning.adaptation import adapt_plan, move_to_grid, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
@@ -61,6 +62,18 @@ def test_the_network_is_one_for_the_grid_at_the_end():
     assert flat[1] > flat[0], "thicker slices, beside the pixels, are convolved in plane for longer"
     of_the_user = move_to_grid(coarse.revised(user_set={"network.kernels": "--set ..."}), (10, 1.5, 1.5))
     assert of_the_user.network == coarse.network
+
+
+def test_the_note_of_an_adaptation_stays_if_the_reason_depends_on_the_grid(monkeypatch):
+    """As that of an architecture of an installed package may."""
+    coarse = adapt_plan(made_up_plan(shape=(10, 128, 112), spacing=(10, 3, 3)), ComputeBudget(device="cpu"))
+    note = coarse.reasons["network.features"]
+    assert "narrower for" in note
+    by_kernels = lambda network, _: {"network.features": f"kernels {network.spec.kernels}"}  # noqa: E731
+    monkeypatch.setattr(UNetArchitecture, "reasons", by_kernels)
+    moved = move_to_grid(coarse, (10, 1.5, 1.5))
+    assert moved.network.kernels != coarse.network.kernels
+    assert moved.reasons["network.features"] == note
 
 
 @pytest.mark.parametrize("minutes", [2, 5, 20])

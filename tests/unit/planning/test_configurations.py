@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
+from decathlete.core.choices import NetworkName
 from decathlete.errors import OptionError, PlanError
+from decathlete.planning.architectures import ARCHITECTURES, memory_target_gb
 from decathlete.planning.configurations import (
     CONFIGURATIONS,
     dims_of,
@@ -99,13 +103,23 @@ def test_digests_of_plans_without_a_previous_stage_stay_what_they_were():
     assert cascade.digest != plan_configuration(SPEC, LARGE, "3d").digest
 
 
+def test_every_network_by_name_is_a_preset_of_one_architecture():
+    names = [name for component in ARCHITECTURES for name in component.cls.presets]
+    assert sorted(names) == sorted(get_args(NetworkName))
+    for component in ARCHITECTURES:
+        for name, preset in component.cls.presets.items():
+            network = made_up_plan(network=name).network
+            assert network.architecture == component.name
+            assert {field: getattr(network, field) for field in preset.fields} == dict(preset.fields)
+
+
 def test_networks_by_name_choose_architecture_blocks_and_memory():
     plan = made_up_plan(network="resenc-m")
     assert (plan.network.architecture, plan.network.block) == ("unet", "residual")
     assert plan.user_set["network.block"] == "--network resenc-m"
-    assert PlanOptions(network="resenc-xl").memory_target_gb == 40
-    assert PlanOptions(network="resenc-xl", memory_gb=12).memory_target_gb == 12
-    assert PlanOptions().memory_target_gb == PlanOptions(network="plain").memory_target_gb == 8
+    assert memory_target_gb(PlanOptions(network="resenc-xl")) == 40
+    assert memory_target_gb(PlanOptions(network="resenc-xl", memory_gb=12)) == 12
+    assert memory_target_gb(PlanOptions()) == memory_target_gb(PlanOptions(network="plain")) == 8
     assert made_up_plan(network="mednext-l").network.encoder_blocks[:3] == (3, 4, 8)
     # The residual presets do not limit the batch to a share of the dataset.
     assert made_up_plan(network="resenc-m").batch_size > made_up_plan(block="residual").batch_size

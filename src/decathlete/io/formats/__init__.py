@@ -28,6 +28,9 @@ class ImageFormat(ABC):
         title: for people, e.g. ``"NIfTI"``.
         suffixes: lower-case endings of file names, with their dot.
         written_suffixes: those of ``suffixes`` that can be written, the usual one first; empty: read only.
+        detached_suffixes: those of ``suffixes`` whose files are headers with their voxels in another file.
+        signatures: offset and bytes by which a file of this format is recognised without its name, within the first 352
+            bytes; of a gzipped file, of its content.
         reads_folders: whether an image may be a folder of slices; files with ``suffixes`` are then slices.
         keeps_shear: whether a written image keeps axes that are not orthogonal.
         takes_spacing: whether ``read_header`` and ``read_volume`` have the argument ``spacing``. Formats that have no
@@ -48,6 +51,8 @@ class ImageFormat(ABC):
     title: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     written_suffixes: ClassVar[tuple[str, ...]] = ()
+    detached_suffixes: ClassVar[tuple[str, ...]] = ()
+    signatures: ClassVar[tuple[tuple[int, bytes], ...]] = ()
     reads_folders: ClassVar[bool] = False
     keeps_shear: ClassVar[bool] = True
     takes_spacing: ClassVar[bool] = False

@@ -34,6 +34,7 @@ class Dicom(ImageFormat):
 
     title = "DICOM"
     suffixes = (".dcm",)
+    signatures = ((128, b"DICM"),)
     reads_folders = True
     takes_spacing = True
 

@@ -18,6 +18,7 @@ class Jpeg(PictureFormat):
 
     title = "JPEG"
     suffixes = (".jpg", ".jpeg")
+    signatures = ((0, b"\xff\xd8\xff"),)
     prediction_suffix = ".png"
 
     def read_content(self, path: Path) -> tuple[PictureHeader, bytes]:

@@ -18,6 +18,8 @@ class MetaImage(RasterFormat):
     title = "MetaImage"
     suffixes = (".mha", ".mhd")
     written_suffixes = (".mha",)
+    detached_suffixes = (".mhd",)
+    signatures = ((0, b"ObjectType"),)
 
     def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
         """Read and check the header."""

@@ -45,6 +45,7 @@ class Nifti(ImageFormat):
     title = "NIfTI"
     suffixes = (".nii.gz", ".nii")
     written_suffixes = (".nii.gz", ".nii")
+    signatures = ((344, b"n+1"), (344, b"ni1"), (4, b"n+2"))
     takes_spacing = True
 
     def __init__(self, settings: Settings) -> None:

@@ -18,6 +18,8 @@ class Nrrd(RasterFormat):
     title = "NRRD"
     suffixes = (".nrrd", ".nhdr")
     written_suffixes = (".nrrd",)
+    detached_suffixes = (".nhdr",)
+    signatures = ((0, b"NRRD"),)
 
     def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
         """Read and check the header."""

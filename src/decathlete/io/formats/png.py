@@ -24,6 +24,7 @@ class Png(PictureFormat):
     title = "PNG"
     suffixes = (".png",)
     written_suffixes = (".png",)
+    signatures = ((0, b"\x89PNG\r\n"),)
 
     def read_content(self, path: Path) -> tuple[PictureHeader, bytes]:
         """Check all chunks."""

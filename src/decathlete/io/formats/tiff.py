@@ -45,6 +45,7 @@ class Tiff(ImageFormat):
     title = "TIFF"
     suffixes = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
     written_suffixes = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
+    signatures = ((0, b"II*\0"), (0, b"MM\0*"))
     takes_spacing = True
     keeps_grid = False
     is_picture = True

@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from decathlete.core.choices import NetworkName
 from decathlete.errors import PlanError
 from decathlete.networks import mednext_cost
 from decathlete.networks.encoder_decoder import EncoderDecoderArchitecture
-from decathlete.networks.mednext_spec import MedNeXtSpec
+from decathlete.networks.mednext_spec import MedNeXtSize, MedNeXtSpec
 from decathlete.planning.architectures import ARCHITECTURES, PlanRow
-from decathlete.planning.network_presets import MedNeXtSize
+from decathlete.planning.network_presets import NetworkPreset
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import MIN_EDGE, Pooling, Topology
@@ -36,6 +37,12 @@ EXPANSIONS: dict[MedNeXtSize, tuple[int, ...]] = {
     "L": (3, 4, 8, 8, 8),
 }
 """Expansion of each resolution, finest first (the same table)."""
+PRESETS: dict[NetworkName, NetworkPreset] = {
+    "mednext-s": NetworkPreset(fields={"size": "S"}),
+    "mednext-b": NetworkPreset(fields={"size": "B"}),
+    "mednext-m": NetworkPreset(fields={"size": "M"}),
+    "mednext-l": NetworkPreset(fields={"size": "L"}),
+}
 
 
 @ARCHITECTURES.register("mednext")
@@ -46,7 +53,7 @@ class MedNeXtArchitecture(EncoderDecoderArchitecture[MedNeXtSpec]):
     used_options = MappingProxyType(
         {"depth": "strides", "min_fmap": "strides", "heads": "heads", "deep_supervision": "heads"}
     )
-    preset_fields = ("size",)
+    presets = PRESETS
     topology_fields = (
         "strides",
         "kernels",
@@ -64,7 +71,8 @@ class MedNeXtArchitecture(EncoderDecoderArchitecture[MedNeXtSpec]):
         Raises:
             PlanError: nothing can be pooled.
         """
-        spec = plan_mednext(topology, in_channels=in_channels, out_channels=out_channels, size=options.mednext_size)
+        size: MedNeXtSize = "S" if options.network is None else cls.presets[options.network].fields["size"]
+        spec = plan_mednext(topology, in_channels=in_channels, out_channels=out_channels, size=size)
         return _with_options(spec, options)
 
     def build(self) -> nn.Module:

@@ -12,6 +12,7 @@ from decathlete.networks.encoder_decoder import EncoderDecoderArchitecture
 from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.architectures import ARCHITECTURES, MemoryReference, PlanRow
 from decathlete.planning.explain import times
+from decathlete.planning.network_presets import NetworkPreset
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import MIN_EDGE, Pooling, Topology
@@ -53,6 +54,13 @@ PRESET_REFERENCES: dict[tuple[NetworkName, Dims], MemoryReference] = {
     ("resenc-xl", 2): _residual(560e6, 40, 2),
 }
 """Calibration of nnU-Net v2 for its residual encoder presets."""
+PRESETS: dict[NetworkName, NetworkPreset] = {
+    "plain": NetworkPreset(fields={"block": "plain"}),
+    "resenc-m": NetworkPreset(fields={"block": "residual"}, memory_gb=8),
+    "resenc-l": NetworkPreset(fields={"block": "residual"}, memory_gb=24),
+    "resenc-xl": NetworkPreset(fields={"block": "residual"}, memory_gb=40),
+}
+"""Memory of the residual encoders: Isensee et al., *nnU-Net Revisited*, MICCAI 2024."""
 
 
 @ARCHITECTURES.register("unet")
@@ -73,7 +81,7 @@ class UNetArchitecture(EncoderDecoderArchitecture[UNetSpec]):
             "norm": "norm",
         }
     )
-    preset_fields = ("block",)
+    presets = PRESETS
     topology_fields = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs")
 
     @classmethod
@@ -83,9 +91,8 @@ class UNetArchitecture(EncoderDecoderArchitecture[UNetSpec]):
         Raises:
             PlanError: nothing can be pooled.
         """
-        spec = plan_unet(
-            topology, in_channels=in_channels, out_channels=out_channels, block=options.encoder_block, norm=options.norm
-        )
+        block = options.block if options.network is None else cls.presets[options.network].fields["block"]
+        spec = plan_unet(topology, in_channels=in_channels, out_channels=out_channels, block=block, norm=options.norm)
         return _with_options(spec, options)
 
     def build(self) -> nn.Module:

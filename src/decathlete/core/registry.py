@@ -20,8 +20,8 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -157,6 +157,24 @@ class Registry(Generic[T]):
             return cls
 
         return decorate
+
+    @contextmanager
+    def isolated(self, *, without: Collection[str] = ()) -> Iterator[None]:
+        """Forget at the end what is registered inside, except built-ins: for tests of components.
+
+        Args:
+            without: registered names that are unknown inside.
+
+        Example:
+            ``with LOSSES.isolated(): LOSSES.register("mine")(MyLoss)``
+        """
+        before = self._registered
+        self._registered = {name: component for name, component in before.items() if name not in without}
+        try:
+            yield
+        finally:  # the module of a built-in is not executed again, so its registration is kept
+            builtins = {name: c for name, c in self._registered.items() if name in self.builtin_names}
+            self._registered = before | builtins
 
     def names(self) -> tuple[str, ...]:
         """Return all known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""

@@ -36,7 +36,6 @@ SHAPE = (6, 24, 20)
 def _engine() -> Iterator[None]:
     """An engine with a setting that changes what it predicts."""
 
-    @ENGINES.register("biased")
     class BiasedEngine(TorchEngine):
         """PyTorch, with a preferred class."""
 
@@ -58,8 +57,9 @@ def _engine() -> Iterator[None]:
                 logits[:, self.settings.preferred or 0] += self.settings.bias
             return logits
 
-    yield
-    del ENGINES._registered["biased"]
+    with ENGINES.isolated():
+        ENGINES.register("biased")(BiasedEngine)
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -15,19 +16,20 @@ RECORDED = {"first": {"level": 2, "plane": 3}, "second": {"level": 4}}
 
 
 @pytest.fixture(autouse=True)
-def formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IMAGE_FORMATS, "_registered", dict(IMAGE_FORMATS._registered))
-    for name in ("first", "second"):
+def formats() -> Iterator[None]:
+    with IMAGE_FORMATS.isolated():
+        for name in ("first", "second"):
 
-        class Fixed(ImageFormat):
-            class Settings(ComponentSettings):
-                level: int = 0
-                plane: int = 0
+            class Fixed(ImageFormat):
+                class Settings(ComponentSettings):
+                    level: int = 0
+                    plane: int = 0
 
-            suffixes = written_suffixes = (f".{name}",)
-            reading_settings: ClassVar = frozenset({"level", "plane"})
+                suffixes = written_suffixes = (f".{name}",)
+                reading_settings: ClassVar = frozenset({"level", "plane"})
 
-        IMAGE_FORMATS.register(name)(Fixed)
+            IMAGE_FORMATS.register(name)(Fixed)
+        yield
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "arrays_plugin.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path / "plugin")
-    IMAGE_FORMATS.load("arrays_plugin:Arrays")
-    yield
-    IMAGE_FORMATS._registered.pop("arrays", None)
+    with IMAGE_FORMATS.isolated():
+        IMAGE_FORMATS.load("arrays_plugin:Arrays")
+        yield
     sys.modules.pop("arrays_plugin", None)
 
 

@@ -319,7 +319,7 @@ def registries() -> dict[str, Registry[Any]]:
 def entry_points_of(kind: str) -> dict[str, metadata.EntryPoint]:
     """Return the entry points of installed plug-ins that have components of a kind, by the component's name."""
     found = {}
-    for entry_point in _all_entry_points():
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS):
         prefix, _, name = entry_point.name.partition(".")
         if prefix.replace("_", " ") == kind:
             found[name] = entry_point
@@ -339,10 +339,6 @@ def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
         raise ValueError(f"{cls.__qualname__}.Settings must derive from ComponentSettings")
     own.component = name
     return own
-
-
-def _all_entry_points() -> tuple[metadata.EntryPoint, ...]:
-    return tuple(metadata.entry_points(group=ENTRY_POINTS))
 
 
 def _module_name(loaded: object) -> str | None:

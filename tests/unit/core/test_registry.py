@@ -152,7 +152,7 @@ def test_an_entry_point_offers_a_component(builtins: Path, target: str, monkeypa
     )
     entry = metadata.EntryPoint("test shape.plug", target, module.ENTRY_POINTS)
     other = metadata.EntryPoint("test loss.plug", "no_such_module", module.ENTRY_POINTS)
-    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry, other))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry, other))
     assert SHAPES.names() == ("broken", "disc", "plug")
     assert "plugged_shape" not in sys.modules
     assert SHAPES.resolve("plug").summary == "Plugged."
@@ -166,7 +166,7 @@ def test_a_plugin_that_cannot_be_imported_stops_nothing_else(
     (builtins / "made_up_shapes" / "broken.py").unlink()
     (builtins / "broken_plugin.py").write_text(content)
     entry = metadata.EntryPoint("test shape.plug", "broken_plugin", module.ENTRY_POINTS)
-    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry,))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry,))
     with pytest.raises(OptionError, match="'plug' cannot be imported") as caught:
         SHAPES.resolve("plug")
     assert caught.value.code == "E-COMPONENT-IMPORT"

@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
-from decathlete.core import registry
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ImageError, ManifestError, OptionError
@@ -155,7 +154,7 @@ def test_an_installed_plugin_is_found_by_its_entry_point(monkeypatch: pytest.Mon
     entry_point = metadata.EntryPoint(
         name="image_format.numpy", value="numpy_plugin:NumpyFormat", group="decathlete.components"
     )
-    monkeypatch.setattr(registry, "_all_entry_points", lambda: (entry_point,))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry_point,))
     monkeypatch.setattr(format_lookup, "_installed_names", lambda: frozenset(IMAGE_FORMATS.installed_names))
     assert "numpy" in IMAGE_FORMATS.names()
     assert "numpy_plugin" not in sys.modules, "names are listed without importing anything"

@@ -17,7 +17,7 @@ from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, vo
 pydicom = lazy_import("pydicom")
 
 _TOLERANCE = 0.1
-"""Greatest distance of a frame's voxels from those of the image, voxels."""
+"""Maximum distance of a frame's voxels from those of the image, voxels."""
 
 
 def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[StructureMask]:

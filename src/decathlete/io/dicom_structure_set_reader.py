@@ -21,7 +21,7 @@ pydicom = lazy_import("pydicom")
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLATNESS = 0.25
-"""Greatest distance between a contour's points along the normal, and of their mean from its slice, slices."""
+"""Maximum distance between a contour's points along the normal, and of their mean from its slice, slices."""
 
 _log = logging.getLogger(__name__)
 

@@ -141,7 +141,7 @@ class ServiceSettings:
 
     @property
     def reading(self) -> Reading:
-        """How uploads and studies are read."""
+        """The settings for reading uploads and studies."""
         return Reading().changed(self.spacing, self.image_formats)
 
 

@@ -125,7 +125,7 @@ class ExportedPlans(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where they are, and how to use them together."""
+        """The paths of the exports, and how to use them together."""
         together = " ".join(f"--model {part.path}" for part in self.parts)
         lines = [part.summary for part in self.parts]
         return "\n".join([*lines, f"a program for each plan; use all for a prediction: {together}"])

@@ -35,7 +35,7 @@ class NormalizedSurfaceDice(Metric):
 
     @property
     def long_title(self) -> str:
-        """With the tolerance."""
+        """The title with the tolerance."""
         return f"surface Dice (NSD) at {self.tolerance_mm:g} mm"
 
     def __call__(self, pair: MaskPair) -> float:

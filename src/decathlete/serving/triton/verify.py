@@ -54,7 +54,7 @@ class ModelVerification(Schema):
 
     @property
     def logit_difference(self) -> float | None:
-        """Greatest over the cases."""
+        """Maximum over the cases."""
         return max((c.logit_difference for c in self.cases if c.logit_difference is not None), default=None)
 
     @property

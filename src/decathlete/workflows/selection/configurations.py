@@ -51,7 +51,7 @@ class TrainedConfiguration:
 
     @property
     def labels(self) -> LabelSet:
-        """What is segmented."""
+        """The classes or regions that are segmented."""
         return next(iter(self.folds.values())).labels
 
     @property

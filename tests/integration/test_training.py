@@ -50,7 +50,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **
         torch.testing.assert_close(one[name], other[name], **(tolerances or {"rtol": 0, "atol": 0}))
 
 
-class Heard:
+class RecordedProgress:
     """Progress that remembers."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Heard:
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
     """A run of two epochs, with what its progress heard."""
-    heard = Heard()
+    heard = RecordedProgress()
     result = train(store, 0, tmp_path_factory.mktemp("results") / "run", tiny_config(), progress=heard)
     return result, heard
 
@@ -146,7 +146,7 @@ def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
     assert_same(weights(result.folder), weights(tmp_path / "run"))
 
 
-class StopAfter(Heard):
+class StopAfter(RecordedProgress):
     """Asks this process to stop, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
@@ -273,7 +273,7 @@ def test_a_plan_of_other_preparation_is_refused(store, tmp_path):
 STEP_S, CASE_S = 0.5, 0.2
 
 
-class TimedSteps(Heard):
+class TimedSteps(RecordedProgress):
     """Lets each training step take ``STEP_S`` on a simulated clock; may ask this process to stop after a step."""
 
     def __init__(self, clock: SimulatedClock, *, stop_after: int | None = None) -> None:

@@ -27,7 +27,7 @@ class SurfaceDistances:
     truth_to_prediction: NDArray[np.float32]
 
     @property
-    def directed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def both_directions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Both directions."""
         return self.prediction_to_truth, self.truth_to_prediction
 

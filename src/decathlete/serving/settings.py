@@ -142,7 +142,7 @@ class ServiceSettings:
     @property
     def reading(self) -> Reading:
         """The settings for reading uploads and studies."""
-        return Reading().changed(self.spacing, self.image_formats)
+        return Reading().revised(self.spacing, self.image_formats)
 
 
 def is_loopback(host: str) -> bool:

@@ -217,8 +217,8 @@ class _Study:
         try:
             for name in names:
                 if not limits.is_left_out(name):
-                    mine = {job: config for job, config in configs.items() if job.configuration == name}
-                    failures |= self._train_configuration(name, mine, progress, limits)
+                    own = {job: config for job, config in configs.items() if job.configuration == name}
+                    failures |= self._train_configuration(name, own, progress, limits)
         finally:
             self.pipeline.reporter.jobs_end()
         if failures:

@@ -45,8 +45,8 @@ def test_settings_that_are_not_named_stay(
     chosen: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]
 ) -> None:
     recorded = Reading(spacing=(2.0, 1.0, 1.0), formats=format_settings(RECORDED))
-    changed = recorded.changed(None, chosen)
+    changed = recorded.revised(None, chosen)
     assert changed_settings(changed.formats) == expected
     assert changed.spacing == (2.0, 1.0, 1.0)
     assert changed.must_apply == bool(chosen)
-    assert changed.changed((1.0, 1.0, 1.0), None).formats == changed.formats
+    assert changed.revised((1.0, 1.0, 1.0), None).formats == changed.formats

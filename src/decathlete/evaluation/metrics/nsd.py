@@ -40,5 +40,5 @@ class NormalizedSurfaceDice(Metric):
 
     def __call__(self, pair: MaskPair) -> float:
         limit = self.tolerance_mm * _ROUNDING
-        directed = pair.surface_distances.directed
+        directed = pair.surface_distances.both_directions
         return sum(int(np.count_nonzero(d <= limit)) for d in directed) / sum(d.size for d in directed)

@@ -33,6 +33,7 @@ from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import read_field_docstrings
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError
+from decathlete.version import __version__
 
 ENTRY_POINTS = "decathlete.components"
 """The group of entry points by which a distribution offers its components."""
@@ -115,8 +116,7 @@ class Component(Generic[T]):
     def origin(self) -> Origin:
         """The distribution and version that the component comes from."""
         distribution = _distribution_of(self.cls.__module__)
-        version = metadata.version(distribution) if distribution else None
-        return Origin(name=self.name, distribution=distribution, version=version)
+        return Origin(name=self.name, distribution=distribution, version=_version_of(distribution))
 
 
 class Registry(Generic[T]):
@@ -343,6 +343,13 @@ def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
 
 def _module_name(loaded: object) -> str | None:
     return getattr(loaded, "__name__", None) if not isinstance(loaded, type) else None
+
+
+def _version_of(distribution: str | None) -> str | None:
+    """Return the version of a distribution; of this one from its source, which an editable install does not follow."""
+    if distribution == "decathlete":
+        return __version__
+    return metadata.version(distribution) if distribution else None
 
 
 @cache

@@ -13,7 +13,7 @@ from decathlete.cli.main import main
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """Exit code and output of a command."""
 
     code: object
@@ -21,11 +21,11 @@ class Said:
     err: str
 
 
-def run_command(*arguments: str) -> Said:
+def run_command(*arguments: str) -> CommandResult:
     """Run ``decathlete ARGUMENTS``."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["decathlete", *arguments])
         with pytest.raises(SystemExit) as stop:
             main()
-    return Said(stop.value.code, out.getvalue(), err.getvalue())
+    return CommandResult(stop.value.code, out.getvalue(), err.getvalue())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cli_support import Said, run_command
+from cli_support import CommandResult, run_command
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "how-to" / "extend.md"
@@ -43,7 +43,7 @@ def write_plugin(folder: Path, *, entry_points: bool) -> Path:
     return folder
 
 
-def decathlete(*commands: Sequence[object], plugin: Path, folder: Path) -> list[Said]:
+def decathlete(*commands: Sequence[object], plugin: Path, folder: Path) -> list[CommandResult]:
     """Run commands of the command line in ``folder``, one after the other, with the plug-in's folder on the path.
 
     They share one process of their own: most of a short command's time are imports.
@@ -59,7 +59,7 @@ def decathlete(*commands: Sequence[object], plugin: Path, folder: Path) -> list[
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return [Said(**said) for said in json.loads(done.stdout)]
+    return [CommandResult(**said) for said in json.loads(done.stdout)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Decathlete: nnU-Net for PyTorch.
 
-Every command has its function here, with the types that it takes and returns. ``__init__.pyi`` lists them; each is
+Every command has its function here, with the types of its arguments and results. ``__init__.pyi`` lists them; each is
 imported when it is first used, so that ``decathlete --help`` need not wait for torch.
 
 >>> import decathlete

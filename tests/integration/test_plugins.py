@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cli_support import Said
+from cli_support import CommandResult
 from decathlete.synthetic.phantoms import make_phantoms
 from plugin_support import BLOCK, PAGE, ROOT, decathlete, write_plugin
 
@@ -33,9 +33,9 @@ LOOSE = {
 class Installed(NamedTuple):
     """What the commands print: ``components``, ``components --json`` and ``run`` with the package's components."""
 
-    names: Said
-    descriptions: Said
-    trained: Said
+    names: CommandResult
+    descriptions: CommandResult
+    trained: CommandResult
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def succeeded(said: Said) -> str:
+def succeeded(said: CommandResult) -> str:
     assert said.code in (0, None), said.out + said.err
     return said.out
 

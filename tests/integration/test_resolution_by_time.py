@@ -12,6 +12,7 @@ from decathlete.errors import OptionError, OutputError, StoreError
 from decathlete.planning import resolution as planning_resolution
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
+from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import COARSE_START, PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
@@ -22,6 +23,10 @@ from decathlete.workflows.workspace import Workspace
 
 FULL = (1.0, 1.0, 1.0)
 MINUTE, MONTH = TrainConfig(max_time_s=60), TrainConfig(max_time_s=30 * 24 * 3600)
+
+
+class Killed(BaseException):
+    """Ends the work as a kill does."""
 
 
 @pytest.fixture
@@ -122,12 +127,15 @@ def test_a_coarse_grid_of_other_files_is_made_again(prepare, tmp_path, monkeypat
     label = next((tmp_path / "Balls" / "labelsTr").iterdir())
     label.write_bytes(label.read_bytes())
 
-    def fine_only(prepare_grid, plan, folder, progress):
-        return prepare_grid(plan, folder, progress=progress)
+    def killed_after_the_first(spec, plan, folder, **options):
+        if folder.name == COARSE_START:
+            raise Killed
+        return prepare_store(spec, plan, folder, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(preprocess_module, "_prepare_grids", fine_only)
-        prepare(MINUTE)
+        patched.setattr(preprocess_module, "prepare_store", killed_after_the_first)
+        with pytest.raises(Killed):
+            prepare(MINUTE)
     store = PreparedStore.open(first.folder)
     with pytest.raises(StoreError, match="was not prepared together"):
         store.open_coarse_start()

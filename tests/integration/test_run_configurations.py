@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import decathlete
-from cli_support import Said, run_command
+from cli_support import CommandResult, run_command
 from decathlete.errors import StoreError
 from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.io.images import read_label
@@ -23,12 +23,12 @@ class Story:
     """A command that trained one configuration, and one that trained another in addition and selected."""
 
     folder: Path
-    first: Said
-    second: Said
+    first: CommandResult
+    second: CommandResult
     kept: bool
 
 
-def _command(root: Path, *options: str) -> Said:
+def _command(root: Path, *options: str) -> CommandResult:
     places = [f"--{name}={root / name}" for name in ("data", "prepared", "results")]
     training = "--epochs 1 --steps-per-epoch 1 --device cpu --n-folds 2 --no-adapt --filters 4,8 --workers 1"
     return run_command("run", "Balls", *training.split(), *places, *options)

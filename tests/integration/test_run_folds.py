@@ -24,7 +24,7 @@ from decathlete.workflows.selection.configurations import find_configurations
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     code: object
     out: str
     err: str
@@ -35,14 +35,14 @@ class Story:
     """A cross-validation whose fold 0 could not be written, and the same command again when it could."""
 
     folder: Path
-    broken: Said
+    broken: CommandResult
     summary_of_broken: CrossValidation
     predictions_of_broken: list[Path]
-    fixed: Said
+    fixed: CommandResult
     kept: bool
 
 
-def _command(root: Path, *options: str) -> Said:
+def _command(root: Path, *options: str) -> CommandResult:
     places = [f"--{name}={root / name}" for name in ("data", "prepared", "results")]
     training = "--epochs 1 --steps-per-epoch 2 --device cpu --n-folds 2 --set network.features=8,16,32 --workers 1"
     out, err = io.StringIO(), io.StringIO()
@@ -50,7 +50,7 @@ def _command(root: Path, *options: str) -> Said:
         patch.setattr(sys, "argv", ["decathlete", "run", "7", *training.split(), *places, *options])
         with pytest.raises(SystemExit) as stop:
             main()
-    return Said(stop.value.code, out.getvalue(), err.getvalue())
+    return CommandResult(stop.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

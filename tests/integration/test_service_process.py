@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from decathlete.core.locks import locked_folder
 from decathlete.errors import OptionError, OutputError
 from decathlete.io.images import read_label
-from decathlete.serving.http.server import _Server, serve
+from decathlete.serving.http.server import HttpServer, serve
 from service_support import (
     JOBS,
     Launcher,
@@ -171,7 +171,7 @@ def test_the_address_is_announced_when_it_accepts_connections() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(FastAPI(), log_config=None)
-        server = _Server(config, SimpleNamespace(stopping=threading.Event()), on_start=connect)  # type: ignore[arg-type]
+        server = HttpServer(config, SimpleNamespace(stopping=threading.Event()), on_start=connect)  # type: ignore[arg-type]
         server.run(sockets=[listener])
     assert connected == [True]
 

@@ -50,7 +50,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **
         torch.testing.assert_close(one[name], other[name], **(tolerances or {"rtol": 0, "atol": 0}))
 
 
-class Heard:
+class RecordedProgress:
     """Progress that remembers."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Heard:
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
     """A run of two epochs, with what its progress heard."""
-    heard = Heard()
+    heard = RecordedProgress()
     result = train(store, 0, tmp_path_factory.mktemp("results") / "run", tiny_config(), progress=heard)
     return result, heard
 
@@ -146,7 +146,7 @@ def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
     assert_same(weights(result.folder), weights(tmp_path / "run"))
 
 
-class StopAfter(Heard):
+class StopAfter(RecordedProgress):
     """Asks this process to stop, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
@@ -273,7 +273,7 @@ def test_a_plan_of_other_preparation_is_refused(store, tmp_path):
 STEP_S, CASE_S = 0.5, 0.2
 
 
-class TimedSteps(Heard):
+class TimedSteps(RecordedProgress):
     """Lets each training step take ``STEP_S`` on a simulated clock; may ask this process to stop after a step."""
 
     def __init__(self, clock: SimulatedClock, *, stop_after: int | None = None) -> None:
@@ -442,8 +442,9 @@ def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tm
         after = load_checkpoint(folder / "checkpoints" / "last.ckpt")["network"]
         return float(torch.stack([(after[k] - before[k]).square().sum() for k in after]).sum().sqrt())
 
-    assert moved(0.001) == pytest.approx(0.01 * 0.001, rel=0.05)
-    assert moved(0) > 0.01 * 0.01
+    # Each of 5,000 weights below 0.25 is rounded by up to 2**-26, together 1e-6: 0.1 % of the way.
+    assert moved(0.1) == pytest.approx(0.01 * 0.1, rel=1e-3)
+    assert moved(0) > 0.01
 
 
 @pytest.mark.parametrize("changes", [{"loss": "focal"}, {"oversampling": 1.0}, {"weight_decay": 1.0}])
@@ -532,11 +533,13 @@ def test_two_processes_that_sigterm_stops_go_on_and_equal_one_with_the_double_ba
     assert caught.value.exit_code == 143
     assert 4 <= load_checkpoint(tmp_path / "two" / "checkpoints" / "last.ckpt")["state"]["step"] < 6
     two = train(store, 0, tmp_path / "two", both, resume=True)
-    assert_same(weights(one.folder), weights(two.folder), rtol=0, atol=1e-4)
+    assert_same(weights(one.folder), weights(two.folder), rtol=0, atol=1e-6)  # a few units in the last place
     assert (two.steps, two.epochs) == (6, 2)
     expected, found = (Logs.load(result.folder / "logs.json").epochs for result in (one, two))
-    assert found[0].train_loss == pytest.approx(expected[0].train_loss, abs=1e-4)
-    assert [e.mean_dice for e in found] == pytest.approx([e.mean_dice for e in expected], abs=0.02)
+    assert found[0].train_loss == pytest.approx(expected[0].train_loss, abs=1e-5)
+    # Logits that differ by 1e-6 change at most one voxel of two cores of 268 voxels and two shells of 1,168: the mean
+    # of the two Dice then changes by 1 / (2 * 268) + 1 / (2 * 1168).
+    assert [e.mean_dice for e in found] == pytest.approx([e.mean_dice for e in expected], abs=0.0023)
 
 
 def test_an_error_in_a_spawned_process_is_told_as_usual(store, tmp_path):

@@ -39,6 +39,11 @@ def test_the_version_is_the_latest_release_or_comes_after_it() -> None:
     assert current > latest if development else current == latest
 
 
+def test_the_version_is_one_in_development_while_changes_are_not_released() -> None:
+    unreleased = CHANGELOG.partition("## Unreleased\n")[2].partition("\n## ")[0]
+    assert (".dev" in __version__) == ("\n- " in unreleased)
+
+
 def test_the_citation_is_of_the_latest_release() -> None:
     citation = read_yaml("CITATION.cff")
     assert (citation["version"], citation["date-released"]) == RELEASES[0]

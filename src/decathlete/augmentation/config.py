@@ -106,16 +106,16 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         """Return that of NVIDIA's nnU-Net for PyTorch: zoom, mirroring, noise, blur, brightness, contrast."""
         off = {"enabled": False}
 
-        def always(low: float, high: float) -> dict[str, Any]:
+        def on_all_channels(low: float, high: float) -> dict[str, Any]:
             return {"probability": 0.15, "channel_probability": 1.0, "between": (low, high)}
 
         return cls.default(dims).revised(
             rotation=off,
             scaling={"probability": 0.15, "between": (0.7, 1.0)},
-            noise=always(0.0, 0.33),
-            blur=always(0.5, 1.5),
-            brightness=always(0.7, 1.3),
-            contrast=always(0.65, 1.5),
+            noise=on_all_channels(0.0, 0.33),
+            blur=on_all_channels(0.5, 1.5),
+            brightness=on_all_channels(0.7, 1.3),
+            contrast=on_all_channels(0.65, 1.5),
             low_resolution=off,
             gamma_inverted=off,
             gamma=off,

@@ -116,10 +116,11 @@ class BenchmarkRecord(Schema):
         unit = "volumes" if settings.volumes else "slices" if settings.dims == 2 else "patches"
         compiled = ", compiled" if settings.compiled else ""
         on_device = "" if memory.device_bytes is None else f", {format_bytes(memory.device_bytes)} on the GPU"
+        patch = "x".join(map(str, settings.patch_size))
         return "\n".join(
             (
-                f"{settings.mode}, {settings.dims}D, {settings.data} data: patch {_times(settings.patch_size)}, batch "
-                f"{settings.batch_size}, {settings.precision}{compiled}, "
+                f"{settings.mode}, {settings.dims}D, {settings.data} data: patch {patch}, "
+                f"batch {settings.batch_size}, {settings.precision}{compiled}, "
                 f"{settings.devices} x {self.machine.device_name}",
                 f"throughput   {self.throughput.images_per_s:.4g} {unit}/s, "
                 f"{self.throughput.voxels_per_s / 1e6:.4g} million voxels/s",
@@ -142,7 +143,3 @@ def combine_memory(measurements: Sequence[Measurement]) -> MemoryUse:
     """Combine the peak memories of all processes."""
     on_device = [m.device_bytes for m in measurements if m.device_bytes is not None]
     return MemoryUse(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
-
-
-def _times(patch: Axes) -> str:
-    return "x".join(map(str, patch))

@@ -110,9 +110,9 @@ def engine_assignments(assignments: Sequence[str] | None, *, forms: str = "engin
     Raises:
         OptionError: an assignment to something else.
     """
-    mine, others = split_assignments_of([ENGINE], assignments or ())
+    own, others = split_assignments_of([ENGINE], assignments or ())
     reject_others(others, forms)
-    return mine
+    return own
 
 
 def image_format_settings(assignments: Sequence[str]) -> dict[str, Any]:
@@ -130,8 +130,8 @@ def split_image_formats(assignments: Sequence[str] | None) -> tuple[dict[str, An
     Raises:
         OptionError: an assignment to a setting of an image format is malformed.
     """
-    mine, others = split_assignments_of([IMAGE_FORMAT], assignments or ())
-    return image_format_settings(mine), others
+    own, others = split_assignments_of([IMAGE_FORMAT], assignments or ())
+    return image_format_settings(own), others
 
 
 def only_image_formats(assignments: Sequence[str] | None) -> dict[str, Any]:

@@ -94,10 +94,10 @@ class _FileContent:
     def _add_assignments(self, key: str, name: str, value: Any) -> None:
         """Add those values of ``set`` that this command has; the others belong to commands that train."""
         given = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
-        mine = [text for text in given if _accepts_assignment(text, self.options)]
-        self.foreign += [f"set {text}" for text in given if text not in mine]
-        if mine:
-            self._add_option(key, name, mine)
+        own = [text for text in given if _accepts_assignment(text, self.options)]
+        self.foreign += [f"set {text}" for text in given if text not in own]
+        if own:
+            self._add_option(key, name, own)
 
     def _add_unknown(self, key: str, name: str) -> None:
         if new := successor(name, self.options):

@@ -94,7 +94,7 @@ class DicomNodeArguments:
             min=0,
             rich_help_panel=NODE,
             show_default="50",
-            help="Greatest size of the stored series; files of series that are finished are deleted first.",
+            help="Maximum size of the stored series; files of series that are finished are deleted first.",
         ),
     ] = None
 

@@ -77,7 +77,7 @@ class LimitArguments:
         ),
     ] = "7d"
     max_upload: Annotated[
-        float, typer.Option(metavar="GB", min=0, rich_help_panel=LIMITS, help="Greatest size of an upload.")
+        float, typer.Option(metavar="GB", min=0, rich_help_panel=LIMITS, help="Maximum size of an upload.")
     ] = 2.0
     max_image: Annotated[
         float,
@@ -85,7 +85,7 @@ class LimitArguments:
             metavar="GB",
             min=0,
             rich_help_panel=LIMITS,
-            help="Greatest size of an image in memory (4 bytes for each voxel and channel), also of the DICOM node, "
+            help="Maximum size of an image in memory (4 bytes for each voxel and channel), also of the DICOM node, "
             "and of an unpacked archive.",
         ),
     ] = 8.0

@@ -48,12 +48,21 @@ class DaskExecutor:
         client: Dask's client.
         plugins: modules with components, which the workers import.
         no_workers_s: seconds without any worker after which the work fails.
+        clock: returns the time, seconds.
     """
 
-    def __init__(self, client: Any, *, plugins: Sequence[str] = (), no_workers_s: float = NO_WORKERS_S) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: Any,
+        *,
+        plugins: Sequence[str] = (),
+        no_workers_s: float = NO_WORKERS_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
         self._plugins = tuple(plugins)
         self._no_workers_s = no_workers_s
+        self._clock = clock
         self._members = Members(client)
 
     def check_workers(self) -> None:
@@ -70,7 +79,7 @@ class DaskExecutor:
 
     def call_everywhere(self, function: Callable[[], None]) -> None:
         """See :meth:`decathlete.core.parallel.CaseExecutor.call_everywhere`."""
-        self._client.run(call, function, on_error="ignore")
+        self.client.run(call, function, on_error="ignore")
 
     def map(
         self, function: Callable[[In], Out], cases: Mapping[str, In], *, needs: TaskNeeds = TaskNeeds()
@@ -82,7 +91,16 @@ class DaskExecutor:
         Raises:
             ClusterError: no worker offers what the calls need, or all workers were lost.
         """
-        return _MapCall(self._client, self._members, function, cases, needs, self._plugins, self._no_workers_s).run()
+        return _MapCall(
+            self.client,
+            self._members,
+            function,
+            cases,
+            needs,
+            plugins=self._plugins,
+            no_workers_s=self._no_workers_s,
+            clock=self._clock,
+        ).run()
 
 
 class _MapCall:
@@ -95,8 +113,10 @@ class _MapCall:
         function: Callable[[Any], Any],
         cases: Mapping[str, Any],
         needs: TaskNeeds,
+        *,
         plugins: Sequence[str],
         no_workers_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._members = members
@@ -105,6 +125,7 @@ class _MapCall:
         self._needs = needs
         self._plugins = tuple(plugins)
         self._no_workers_s = no_workers_s
+        self._clock = clock
         self._topic = f"decathlete-{uuid.uuid4().hex}"
         self._running: dict[Any, _RunningCase] = {}
 
@@ -113,13 +134,13 @@ class _MapCall:
         self._resources = self._required_resources()
         dispatch = Dispatch(self._cases, self._needs, self._resources)
         self._client.subscribe_topic(self._topic, _show_event)
-        last_usable = time.monotonic()
+        last_usable = self._clock()
         try:
             while self._running or not dispatch.is_empty:
                 members = self._members.current()
                 if any(member.capacity(self._needs, self._resources) for member in members.values()):
-                    last_usable = time.monotonic()
-                elif time.monotonic() - last_usable > self._no_workers_s:
+                    last_usable = self._clock()
+                elif self._clock() - last_usable > self._no_workers_s:
                     raise _no_workers(self._no_workers_s)
                 yield from self._lose_cases_of(members, dispatch)
                 for case_id, member in dispatch.assign(members.values()):

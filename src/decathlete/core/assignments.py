@@ -65,12 +65,12 @@ def split_assignments_of(groups: Iterable[str], assignments: Iterable[str]) -> t
     (['engine.threads=2'], ['nsd.tolerance_mm=2'])
     """
     names = tuple(groups)
-    mine: list[str] = []
+    own: list[str] = []
     others: list[str] = []
     for text in assignments:
         head = text.partition("=")[0].partition(".")[0].strip().replace("-", "_")
-        (mine if head in names else others).append(text)
-    return mine, others
+        (own if head in names else others).append(text)
+    return own, others
 
 
 def _items(text: str) -> list[Any]:

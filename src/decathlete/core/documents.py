@@ -18,22 +18,22 @@ from decathlete.core.files import read_text
 from decathlete.errors import DecathleteError
 
 MAX_DEPTH = 200
-"""Greatest number of nested lists and objects in JSON; a limit of pydantic's parser. A model's record has about 10."""
+"""Maximum number of nested lists and objects in JSON; a limit of pydantic's parser. A model's record has about 10."""
 
 MAX_DIGITS = 4300
-"""Greatest number of digits of a number in JSON; a limit of pydantic's parser and of Python."""
+"""Maximum number of digits of a number in JSON; a limit of pydantic's parser and of Python."""
 
 MAX_YAML_BYTES = 1 << 18
-"""Greatest size of a YAML file, 256 KiB: PyYAML needs about 10 s for it. A file of options has less than 10 KiB."""
+"""Maximum size of a YAML file, 256 KiB: PyYAML needs about 10 s for it. A file of options has less than 10 KiB."""
 
 MAX_YAML_DEPTH = 50
-"""Greatest number of nested lists and mappings in YAML."""
+"""Maximum number of nested lists and mappings in YAML."""
 
 MAX_YAML_VALUES = 100_000
-"""Greatest number of values in a YAML file, with every use of an alias counted in full."""
+"""Maximum number of values in a YAML file, with every use of an alias counted in full."""
 
 MAX_YAML_DIGITS = 300
-"""Greatest number of characters of a number in YAML."""
+"""Maximum number of characters of a number in YAML."""
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 _LONE_SURROGATE = re.compile(

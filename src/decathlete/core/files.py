@@ -46,7 +46,7 @@ def _end_of_name(name: str) -> str:
 
 
 MAX_TEXT_BYTES = 1 << 28
-"""Greatest size of a text file that is read, 256 MiB. Scores of 1000 cases with 100 classes have about 30 MB."""
+"""Maximum size of a text file that is read, 256 MiB. Scores of 1000 cases with 100 classes have about 30 MB."""
 
 
 @contextmanager

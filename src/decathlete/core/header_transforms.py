@@ -9,7 +9,7 @@ import numpy as np
 from decathlete.core.geometry import Geometry
 
 TRANSFORM_TOLERANCE_MM = 1e-2
-"""Greatest distance between the positions of a voxel by qform and by sform that is no disagreement, mm."""
+"""Maximum distance between the positions of a voxel by qform and by sform that is no disagreement, mm."""
 
 
 def transform_tolerance_mm(geometry: Geometry) -> float:

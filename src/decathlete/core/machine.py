@@ -71,7 +71,8 @@ def cgroup_memory_bytes(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> Iter
         ):
             limit, usage = _number(folder / limit_name), _number(folder / usage_name)
             if limit is not None and usage is not None and limit < _UNLIMITED:
-                yield limit - usage + _file_cache_bytes(folder)
+                dropped_cache = _field(folder / "memory.stat", "inactive_file") or 0  # when memory is needed
+                yield limit - usage + dropped_cache
 
 
 def count_oom_kills(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS, vmstat: Path = _VMSTAT) -> int | None:
@@ -96,11 +97,6 @@ def _cgroup_folders(root: Path, own: Path) -> Iterator[Path]:
             folder = Path(os.path.normpath(f"{base}/{path}"))
             # In a container the path may be that of the host, which is not visible here: the root is then the own one.
             yield from (f for f in (folder, *folder.parents) if f.is_relative_to(base) and f.is_dir())
-
-
-def _file_cache_bytes(folder: Path) -> int:
-    """Return the bytes of cached files that the system drops when memory is needed."""
-    return _field(folder / "memory.stat", "inactive_file") or 0
 
 
 def _field(path: Path, name: str) -> int | None:

@@ -20,8 +20,8 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -33,6 +33,7 @@ from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import read_field_docstrings
 from decathlete.core.schema import Schema, describe_error
 from decathlete.errors import OptionError
+from decathlete.version import __version__
 
 ENTRY_POINTS = "decathlete.components"
 """The group of entry points by which a distribution offers its components."""
@@ -115,8 +116,7 @@ class Component(Generic[T]):
     def origin(self) -> Origin:
         """The distribution and version that the component comes from."""
         distribution = _distribution_of(self.cls.__module__)
-        version = metadata.version(distribution) if distribution else None
-        return Origin(name=self.name, distribution=distribution, version=version)
+        return Origin(name=self.name, distribution=distribution, version=_version_of(distribution))
 
 
 class Registry(Generic[T]):
@@ -157,6 +157,24 @@ class Registry(Generic[T]):
             return cls
 
         return decorate
+
+    @contextmanager
+    def isolated(self, *, without: Collection[str] = ()) -> Iterator[None]:
+        """Forget at the end what is registered inside, except built-ins: for tests of components.
+
+        Args:
+            without: registered names that are unknown inside.
+
+        Example:
+            ``with LOSSES.isolated(): LOSSES.register("mine")(MyLoss)``
+        """
+        before = self._registered
+        self._registered = {name: component for name, component in before.items() if name not in without}
+        try:
+            yield
+        finally:  # the module of a built-in is not executed again, so its registration is kept
+            builtins = {name: c for name, c in self._registered.items() if name in self.builtin_names}
+            self._registered = before | builtins
 
     def names(self) -> tuple[str, ...]:
         """Return all known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
@@ -313,7 +331,7 @@ def import_components(name: str) -> None:
 def entry_points_of(kind: str) -> dict[str, metadata.EntryPoint]:
     """Return the entry points of installed plug-ins that have components of a kind, by the component's name."""
     found = {}
-    for entry_point in _all_entry_points():
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS):
         prefix, _, name = entry_point.name.partition(".")
         if prefix.replace("_", " ") == kind:
             found[name] = entry_point
@@ -350,12 +368,15 @@ def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
     return own
 
 
-def _all_entry_points() -> tuple[metadata.EntryPoint, ...]:
-    return tuple(metadata.entry_points(group=ENTRY_POINTS))
-
-
 def _module_name(loaded: object) -> str | None:
     return getattr(loaded, "__name__", None) if not isinstance(loaded, type) else None
+
+
+def _version_of(distribution: str | None) -> str | None:
+    """Return the version of a distribution; of this one from its source, which an editable install does not follow."""
+    if distribution == "decathlete":
+        return __version__
+    return metadata.version(distribution) if distribution else None
 
 
 @cache

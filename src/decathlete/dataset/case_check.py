@@ -23,10 +23,10 @@ from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_
 from decathlete.io.volumes import MAX_CLASSES, SPLIT_4D, describe_misplaced_channels
 
 GRID_TOLERANCE_MM = 1e-2
-"""Greatest allowed difference of spacing and origin between files of one case, mm."""
+"""Maximum allowed difference of spacing and origin between files of one case, mm."""
 
 DIRECTION_TOLERANCE = 1e-3
-"""Greatest allowed difference of a direction cosine between files of one case."""
+"""Maximum allowed difference of a direction cosine between files of one case."""
 
 Read = TypeVar("Read", Image, LabelMap, covariant=True)
 

@@ -22,7 +22,7 @@ from decathlete.transfer.http import ByteProgress, Patience, download_file, with
 from decathlete.transfer.part_file import PartFile, md5_of
 
 LARGEST = 100_000_000_000
-"""Greatest size of an archive whose size the server does not give, bytes; the largest of the Decathlon has 30 GB."""
+"""Maximum size of an archive whose size the server does not give, bytes; the largest of the Decathlon has 30 GB."""
 
 Log = Callable[[str], None]
 

@@ -151,7 +151,7 @@ class CrossValidation(Schema):
 
     @property
     def metrics(self) -> tuple[MetricInfo, ...]:
-        """Those of all folds, in the order of columns."""
+        """The metrics of all folds, in the order of columns."""
         return self.pooled.metrics
 
     @property

@@ -266,7 +266,7 @@ class Scores(Schema):
 
     @property
     def stem(self) -> str:
-        """Of the files' names: scores on another grid are never written to ``scores.json``."""
+        """Stem of the files' names: scores on another grid are never written to ``scores.json``."""
         return SCORES_STEMS[self.grid]
 
     @property

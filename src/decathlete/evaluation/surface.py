@@ -21,13 +21,13 @@ from decathlete.evaluation.overlap import Mask, joint_box
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceDistances:
-    """From each surface voxel of one mask to the nearest surface voxel of the other, mm; both ways, never empty."""
+    """Distances from each surface voxel of one mask to the nearest one of the other, mm; both ways, never empty."""
 
     prediction_to_truth: NDArray[np.float32]
     truth_to_prediction: NDArray[np.float32]
 
     @property
-    def directed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def both_directions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Both directions."""
         return self.prediction_to_truth, self.truth_to_prediction
 

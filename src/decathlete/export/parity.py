@@ -24,7 +24,7 @@ from decathlete.planning.plan import Plan
 Compute = Callable[[Tensor], Tensor]
 """Computes the logits of a program for windows (batch, channel, *patch)."""
 TOLERANCE = 1e-3
-"""Greatest difference between the logits of program and model, as a share of the model's greatest logit. Float32 sums
+"""Maximum difference between the logits of program and model, as a share of the model's greatest logit. Float32 sums
 in another order differ by 1e-6 to 1e-4."""
 ROUNDINGS = 4
 """A program may differ from the model by this multiple of the difference between the model in float32 and float64."""

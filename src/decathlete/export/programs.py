@@ -46,7 +46,7 @@ class ExportedProgram(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where the program is, and how well it agrees with the model."""
+        """The path of the program, and how well it agrees with the model."""
         return (
             f"program in {self.path}; logits differ from the model's by {self.difference:.1e} of the greatest, on "
             f"{self.checked_on} windows of {self.windows_of}"

@@ -174,7 +174,7 @@ class TritonSettings(ComponentSettings):
 
     @property
     def traits(self) -> FormatTraits:
-        """What Triton does with the network's format."""
+        """The traits of the network's format in Triton."""
         return FORMATS[self.format]
 
     @property

@@ -19,7 +19,7 @@ _REMEDY = "choose series with --series (modality, description, orientation, slic
 
 
 @dataclass(kw_only=True)
-class _Found:
+class _CaseSeries:
     """The series of all cases.
 
     Attributes:
@@ -63,41 +63,41 @@ def choose_series(
         ImageError: no series is left, several fit one channel equally, or a study lacks a channel.
     """
     wanted = parse_series_rules(rules, channels) if rules else default_rules(channels)
-    found = _find(cases)
-    if not rules and _is_plain(found, cases):
+    inputs = _find(cases)
+    if not rules and _is_plain(inputs, cases):
         return dict(cases)
-    if rules and not found.series and not failures:
+    if rules and not inputs.series and not failures:
         raise ImageError("contains no DICOM series, which --series chooses from", where=root, remedy=_REMEDY)
     if len(channels) == 1:
-        chosen = _choose_single(found, wanted[0], must_fit=bool(rules))
+        chosen = _choose_single(inputs, wanted[0], must_fit=bool(rules))
     else:
-        chosen = _choose_channels(found, wanted, channels, root, failures)
-    log_unused(root, found.skipped)
-    if not chosen and not found.others and not failures:
+        chosen = _choose_channels(inputs, wanted, channels, root, failures)
+    log_unused(root, inputs.skipped)
+    if not chosen and not inputs.others and not failures:
         raise ImageError(
-            f"contains no DICOM series to segment{describe_unused(root, found.skipped)}",
+            f"contains no DICOM series to segment{describe_unused(root, inputs.skipped)}",
             where=root,
             remedy=_REMEDY,
             code="E-IMAGE-NOT-FOUND",
         )
-    return dict(sorted((found.others | _place(chosen, found.damaged, make_folder)).items()))
+    return dict(sorted((inputs.others | _place(chosen, inputs.damaged, make_folder)).items()))
 
 
-def _find(cases: Inputs) -> _Found:
-    found = _Found()
+def _find(cases: Inputs) -> _CaseSeries:
+    inputs = _CaseSeries()
     for case_id, paths in cases.items():
         files = _dicom_files(paths)
         if not files:
-            found.others[case_id] = paths
+            inputs.others[case_id] = paths
             continue
         scan = sort_series(files)
         if scan.damaged and len(scan.series) <= 1:  # the reader of the folder reports them
-            found.others[case_id] = paths
+            inputs.others[case_id] = paths
             continue
-        found.series += [(case_id, series) for series in scan.series]
-        found.skipped |= scan.skipped
-        found.damaged |= scan.damaged
-    return found
+        inputs.series += [(case_id, series) for series in scan.series]
+        inputs.skipped |= scan.skipped
+        inputs.damaged |= scan.damaged
+    return inputs
 
 
 def _dicom_files(paths: Sequence[Path]) -> list[Path]:
@@ -107,22 +107,24 @@ def _dicom_files(paths: Sequence[Path]) -> list[Path]:
     return list(files_of(paths[0])) if is_slice(paths[0]) else []
 
 
-def _is_plain(found: _Found, cases: Inputs) -> bool:
+def _is_plain(inputs: _CaseSeries, cases: Inputs) -> bool:
     """Return whether there is nothing to choose: at most one series, which the reader checks itself."""
-    return not found.series or (len(found.series) == 1 and len(cases) == 1 and not _needs_staging(found.series[0][1]))
+    return not inputs.series or (
+        len(inputs.series) == 1 and len(cases) == 1 and not _needs_staging(inputs.series[0][1])
+    )
 
 
 def _needs_staging(series: DicomSeries) -> bool:
     return not lies_alone(series) or (len(series.files) == 1 and series.n_slices > 1)
 
 
-def _choose_single(found: _Found, rule: SeriesRule, *, must_fit: bool) -> dict[str, tuple[DicomSeries, ...]]:
-    fitting = [(case_id, series) for case_id, series in found.series if rule.fits(series)]
+def _choose_single(inputs: _CaseSeries, rule: SeriesRule, *, must_fit: bool) -> dict[str, tuple[DicomSeries, ...]]:
+    fitting = [(case_id, series) for case_id, series in inputs.series if rule.fits(series)]
     if not fitting and not must_fit:
-        fitting = found.series  # a modality that the channel's name does not tell
-    for _, series in found.series:
+        fitting = inputs.series  # a modality that the channel's name does not tell
+    for _, series in inputs.series:
         if all(series is not one for _, one in fitting):
-            found.skipped.update({path: f"{series.summary()}: not what the model segments" for path in series.files})
+            inputs.skipped.update({path: f"{series.summary()}: not what the model segments" for path in series.files})
     n_of_case = {case_id: sum(one == case_id for one, _ in fitting) for case_id, _ in fitting}
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for case_id, series in fitting:
@@ -139,10 +141,10 @@ def _series_name(series: DicomSeries) -> str:
 
 
 def _choose_channels(
-    found: _Found, rules: Sequence[SeriesRule], channels: Sequence[str], root: Path, failures: Failures | None
+    inputs: _CaseSeries, rules: Sequence[SeriesRule], channels: Sequence[str], root: Path, failures: Failures | None
 ) -> dict[str, tuple[DicomSeries, ...]]:
     studies: dict[str, list[DicomSeries]] = defaultdict(list)
-    for _, series in found.series:
+    for _, series in inputs.series:
         studies[series.study_uid].append(series)
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for of_study in studies.values():
@@ -158,7 +160,7 @@ def _choose_channels(
         for series in of_study:
             if series not in parts:
                 reason = f"{series.summary()}: no channel of the model"
-                found.skipped.update(dict.fromkeys(series.files, reason))
+                inputs.skipped.update(dict.fromkeys(series.files, reason))
         chosen[name] = parts
     return chosen
 

@@ -119,7 +119,7 @@ class Predictor:
 
     @property
     def labels(self) -> LabelSet:
-        """What is segmented."""
+        """The classes or regions that are segmented."""
         return self.ensembles[0].plan.labels
 
     @property

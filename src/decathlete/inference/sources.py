@@ -38,7 +38,7 @@ def as_image(
         OptionError: an array of another shape or without its spacing, a file with a geometry, or a setting of an image
             format without effect.
     """
-    reading = Reading().changed(spacing, image_formats)
+    reading = Reading().revised(spacing, image_formats)
     if isinstance(source, np.ndarray):
         reading.check(())
         return _array_image(source, spacing, geometry)

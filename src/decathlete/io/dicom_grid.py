@@ -23,15 +23,15 @@ from decathlete.io.itk import ras_matrix
 from decathlete.io.spacing import complete_spacing
 
 POSITION_TOLERANCE = 0.1
-"""Greatest distance of a slice from its place on the grid along each axis, voxels."""
+"""Maximum distance of a slice from its place on the grid along each axis, voxels."""
 MAX_TILT = 45.0
-"""Greatest angle between the normal of the slices and the step from one to the next, degrees."""
+"""Maximum angle between the normal of the slices and the step from one to the next, degrees."""
 ROUNDING_MM = 0.01
 """Distance that is always tolerated, mm: positions are stored with few digits."""
 GAP_WARNING = 0.01
 """Deviation of a distance between slices, share of the usual one, above which a warning is logged."""
 STEP_TOLERANCE_MM = 1e-3
-"""Greatest difference of the steps between voxels of two slices of one grid, mm."""
+"""Maximum difference of the steps between voxels of two slices of one grid, mm."""
 
 _log = logging.getLogger(__name__)
 

@@ -57,7 +57,7 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """For messages: the file, or the frame's number in it (from 1)."""
+        """Name in messages: the file, or the frame's number in it (from 1)."""
         return self.path.name if self.number == 0 else f"frame {self.number}"
 
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
-from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, voxels_of_points
+from decathlete.io.dicom_structures import StructureMask, damaged, misplaced_error, voxels_of_points
 
 pydicom = lazy_import("pydicom")
 
 _TOLERANCE = 0.1
-"""Greatest distance of a frame's voxels from those of the image, voxels."""
+"""Maximum distance of a frame's voxels from those of the image, voxels."""
 
 
 def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[StructureMask]:
@@ -83,7 +83,7 @@ class _Placement:
         away = np.abs(exact - rounded)
         near = away[0].max() <= _TOLERANCE and away[1:].max() * size <= 2 * _TOLERANCE  # False for NaN
         if not near or not _are_neighbours(rounded[1:]):
-            raise misplaced(path, f"frame {place + 1} does not lie on the voxels of the image")
+            raise misplaced_error(path, f"frame {place + 1} does not lie on the voxels of the image")
         self._start, self._along_row, self._along_column = rounded.astype(np.int64)
         self._shape_ZYX, self._path, self._place = geometry.shape_ZYX, path, place
 
@@ -95,7 +95,7 @@ class _Placement:
         )
         for index, size in zip((z, y, x), self._shape_ZYX, strict=True):
             if index.min() < 0 or index.max() >= size:
-                raise misplaced(self._path, f"frame {self._place + 1} has voxels beyond the image")
+                raise misplaced_error(self._path, f"frame {self._place + 1} has voxels beyond the image")
         return z, y, x
 
 

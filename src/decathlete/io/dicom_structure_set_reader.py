@@ -15,13 +15,13 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.io.contour_fill import fill_contours
 from decathlete.io.dicom_grid import warn_once
-from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, voxels_of_points
+from decathlete.io.dicom_structures import StructureMask, damaged, misplaced_error, voxels_of_points
 
 pydicom = lazy_import("pydicom")
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLATNESS = 0.25
-"""Greatest distance between a contour's points along the normal, and of their mean from its slice, slices."""
+"""Maximum distance between a contour's points along the normal, and of their mean from its slice, slices."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _fill_region(path: Path, number: int, contours: Any, geometry: Geometry) -> 
         else:
             n_outside += 1
     if n_outside and not outlines:
-        raise misplaced(path, f"none of the {n_outside} contours of region {number} lies on a slice of the image")
+        raise misplaced_error(path, f"none of the {n_outside} contours of region {number} lies on a slice of the image")
     if n_outside or n_other:
         _log.warning(
             "%s: region %d: not used: %d contours beyond the image, %d that are not closed",
@@ -99,7 +99,9 @@ def _slice_of(path: Path, contour: Any, geometry: Geometry) -> tuple[int, NDArra
     place = int(np.floor(height + 0.5))
     if geometry.shape_ZYX[0] > 1:  # the distance of a single slice is not known well
         if np.ptp(voxels[:, 0]) > _FLATNESS:
-            raise misplaced(path, "its contours are not drawn on the slices of this image: they cross several of them")
+            raise misplaced_error(
+                path, "its contours are not drawn on the slices of this image: they cross several of them"
+            )
         if abs(height - place) > _FLATNESS:  # two contours would become one slice, and erase each other
-            raise misplaced(path, "its contours are not drawn on the slices of this image: they lie between them")
+            raise misplaced_error(path, "its contours are not drawn on the slices of this image: they lie between them")
     return place, voxels[:, :0:-1]

@@ -135,7 +135,7 @@ def damaged(path: Path, problem: Exception) -> ImageError:
     )
 
 
-def misplaced(path: Path, problem: str) -> ImageError:
+def misplaced_error(path: Path, problem: str) -> ImageError:
     """Return the error about an object that does not fit the image."""
     return ImageError(
         problem,

@@ -13,7 +13,7 @@ from decathlete.errors import printable
 from decathlete.io.format_lookup import detached_suffixes, files_of, find_format, image_suffixes
 
 MAX_DEPTH = 8
-"""Greatest number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
+"""Maximum number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
 
 HIDDEN = "hidden"
 NO_IMAGE = "not an image of a known kind"

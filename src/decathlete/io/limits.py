@@ -17,7 +17,7 @@ Codec = Literal["raw", "deflate", "text", "hex"]
 """How voxels are stored: as they are, compressed by gzip or zlib, as decimal numbers, or as hexadecimal digits."""
 
 MAX_AXIS = 32_767
-"""Greatest number of voxels along an axis, and of channels; NIfTI-1 cannot represent more."""
+"""Maximum number of voxels along an axis, and of channels; NIfTI-1 cannot represent more."""
 
 MIN_SPACING_MM = 1e-6
 MAX_SPACING_MM = 200.0

@@ -36,7 +36,7 @@ class PictureFormat(ImageFormat):
         """Check a file, and return its header and what Pillow may decode."""
 
     def read_header(self, path: Path) -> tuple[int, Geometry]:
-        """From the header and the checks of the file."""
+        """Read the header, and check the file."""
         header, _ = self.read_content(path)
         return header.channels, Geometry.pixels((1, header.height, header.width))
 

@@ -45,7 +45,7 @@ class RasterFormat(ImageFormat):
         """Read and check the header; ``spacing`` (z, y, x, mm) is used for axes without one."""
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
-        """From the header alone."""
+        """Read the header alone."""
         return _grid(self.read_raster(path, spacing=spacing))
 
     def read_volume(

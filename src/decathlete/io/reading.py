@@ -27,7 +27,7 @@ class Reading:
     formats: FormatSettings = ()
     must_apply: bool = False
 
-    def changed(self, spacing: Triple | None, image_formats: Mapping[str, Mapping[str, Any]] | None) -> Self:
+    def revised(self, spacing: Triple | None, image_formats: Mapping[str, Mapping[str, Any]] | None) -> Self:
         """Return a copy with what the user chose.
 
         Args:

@@ -1,1 +1,1 @@
-"""From the prepared store to batches: samplers, and loaders that are pure functions of seed and step."""
+"""Read batches from the prepared store: samplers, and loaders that are pure functions of seed and step."""

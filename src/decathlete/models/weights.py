@@ -24,7 +24,7 @@ REMEDY = "copy the model again from the computer that trained it, or train it ag
 
 _LISTED = 3
 LARGEST_WEIGHT = 1e6
-"""Greatest absolute value of a learnable parameter: weight decay and norms keep those of trained networks below 1e3.
+"""Maximum absolute value of a learnable parameter: weight decay and norms keep those of trained networks below 1e3.
 Greater ones are damage, and let logits overflow or a norm suppress a whole feature map."""
 STORED_TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,

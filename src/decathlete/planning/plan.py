@@ -283,7 +283,7 @@ class Plan(Schema):
 
     @property
     def side_swap(self) -> SideSwap | None:
-        """What a flip from left to right does; ``None`` without pairs or if the patch has no axis in this direction."""
+        """The effect of a flip from left to right; ``None`` without pairs or if the patch has no such axis."""
         axis = self.axis_order.index(2) - (3 - self.dims)
         if not self.mirror_pairs or axis < 0:
             return None

@@ -76,7 +76,7 @@ class StoreSource(Schema):
 
 
 class RawImage(Schema):
-    """Of the raw image of a case that was prepared to be predicted: what a prediction says of its input.
+    """The raw image of a case that was prepared to be predicted, as the record of a prediction describes it.
 
     Attributes:
         files: their names. digest: of their bytes.
@@ -157,7 +157,7 @@ class StoredCase:
 
     @property
     def record(self) -> CaseRecord:
-        """What ``case.json`` said when the case was opened; unpacked again at each access (about 0.15 ms)."""
+        """The content of ``case.json`` when the case was opened; unpacked again at each access (about 0.15 ms)."""
         return CaseRecord.model_validate_json(self.packed)
 
     @property
@@ -176,7 +176,7 @@ class StoredCase:
 
     @property
     def n_bytes(self) -> int:
-        """Of image, label and foreground, when they are all in memory."""
+        """Bytes of image, label and foreground, when they are all in memory."""
         return prod(self.shape) * (4 * self.n_channels + 1) + self.record.sizes[FOREGROUND]
 
     def read_image(self, *, box: Box | None = None) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from decathlete.io.reading import Reading
 from decathlete.transfer.zips import unpack_zip
 
 MAX_FILES = 20_000
-"""Greatest number of files of one upload; a large CT series has about 3000 slices."""
+"""Maximum number of files of one upload; a large CT series has about 3000 slices."""
 
 _KINDS = {"mha": "metaimage"}
 """Registered names of formats that the answers of the service call otherwise."""

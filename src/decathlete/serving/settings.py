@@ -141,8 +141,8 @@ class ServiceSettings:
 
     @property
     def reading(self) -> Reading:
-        """How uploads and studies are read."""
-        return Reading().changed(self.spacing, self.image_formats)
+        """The settings for reading uploads and studies."""
+        return Reading().revised(self.spacing, self.image_formats)
 
 
 def is_loopback(host: str) -> bool:

@@ -243,9 +243,9 @@ class TrainConfig(Schema):
 
     def differences(self, other: Self) -> list[str]:
         """List the differences between two configs that change the weights: ``"epochs: 2 -> 3"``."""
-        mine, theirs = self._flat(), other._flat()
-        names = [*mine, *(name for name in theirs if name not in mine)]
-        return [f"{n}: {mine.get(n)} -> {theirs.get(n)}" for n in names if mine.get(n) != theirs.get(n)]
+        first, second = self._flat(), other._flat()
+        names = [*first, *(name for name in second if name not in first)]
+        return [f"{n}: {first.get(n)} -> {second.get(n)}" for n in names if first.get(n) != second.get(n)]
 
     def _flat(self) -> dict[str, Any]:
         """Return dotted name -> value of every choice that changes the weights."""

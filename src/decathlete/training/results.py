@@ -1,4 +1,4 @@
-"""From the last checkpoint to the model bundles."""
+"""Make the model bundles from the last checkpoint."""
 
 from __future__ import annotations
 

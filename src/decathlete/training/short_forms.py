@@ -199,8 +199,8 @@ def _with_logger_setting(loggers: Any, path: list[str], value: Any, *, name: str
         raise ValueError(f"{name} is not a setting of a logger: write loggers.NAME.SETTING")
     logger, setting = path
     given = [_branch(entry) for entry in loggers or ()]
-    mine = [entry for entry in given if entry.get("name") == logger]
-    if not mine:
+    own = [entry for entry in given if entry.get("name") == logger]
+    if not own:
         raise ValueError(f"{name} is for the logger {logger}: leave it out")
-    mine[0][setting] = value
+    own[0][setting] = value
     return tuple(given)

@@ -21,14 +21,14 @@ from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
 
 MAX_MEMBERS = 200_000
-"""Greatest number of members; the largest archive of the Decathlon has about 1500. A million empty files would use up
+"""Maximum number of members; the largest archive of the Decathlon has about 1500. A million empty files would use up
 the inodes of a disk."""
 
 MAX_PATH_DEPTH = 32
-"""Greatest number of folders in the path of a member; a model of nnU-Net has 4."""
+"""Maximum number of folders in the path of a member; a model of nnU-Net has 4."""
 
 MAX_PATH_CHARACTERS = 1024
-"""Greatest length of the path of a member; systems allow 4096 bytes with the folder, and 255 for each name."""
+"""Maximum length of the path of a member; systems allow 4096 bytes with the folder, and 255 for each name."""
 
 _MAX_NAME_BYTES = 255
 _MAX_READ = 1 << 20

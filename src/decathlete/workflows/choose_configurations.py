@@ -13,10 +13,7 @@ from decathlete.core.choices import Configuration
 from decathlete.errors import ModelError
 from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
-from decathlete.planning.configurations import (
-    ConfigurationOffer,
-    plan_configuration,
-)
+from decathlete.planning.configurations import ConfigurationOffer
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.pretrained import check_pretrained
@@ -44,6 +41,7 @@ class ConfigurationChooser:
 
     Attributes:
         folds: numbers of the folds.
+        plan_of: returns the plan of a configuration.
         config_of: returns the settings of trainings in 2 or 3 dimensions.
         total_time_s: time of everything, seconds; ``None``: not limited.
         max_members: greatest number of networks of the selected model.
@@ -53,6 +51,7 @@ class ConfigurationChooser:
     pipeline: FoldPipeline
     dataset: CheckedDataset
     folds: tuple[int, ...]
+    plan_of: Callable[[Configuration], Plan]
     config_of: Callable[[int], TrainConfig]
     total_time_s: float | None
     max_members: int
@@ -69,7 +68,7 @@ class ConfigurationChooser:
             OutputError: configurations were prepared with different classes or regions.
         """
         if named:
-            self.dataset.folds.check_labels(plans := {name: self._plan(name) for name in named})
+            self.dataset.folds.check_labels(plans := {name: self.plan_of(name) for name in named})
             for name, plan in plans.items():
                 self._check_pretrained(name, plan)
             if "3d_cascade" in named:
@@ -86,7 +85,7 @@ class ConfigurationChooser:
 
     def other_work(self, names: Sequence[Configuration]) -> OtherWork:
         """Return the estimates for scoring and selecting these configurations."""
-        return self._other_work({name: self._plan(name) for name in names})
+        return self._other_work({name: self.plan_of(name) for name in names})
 
     def _check_pretrained(self, name: Configuration, plan: Plan) -> None:
         """Check that the model that trainings start from has a network of the plan's kind.
@@ -123,10 +122,6 @@ class ConfigurationChooser:
             raise next(iter(problems.values()))
         reasons = {name: f"the pretrained model {problem.problem}" for name, problem in problems.items()}
         return leave_out(offers, reasons)
-
-    def _plan(self, name: Configuration) -> Plan:
-        dataset = self.dataset
-        return plan_configuration(dataset.spec, dataset.fingerprint, name, options=self.pipeline.plan_options)
 
     def _other_work(self, plans: dict[Configuration, Plan]) -> OtherWork:
         held_out = self.dataset.held_out_per_fold(self.folds)

@@ -73,7 +73,7 @@ def export_model(
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
     require_disk_space(path.parent, bundle.n_weights_bytes, needed_for="for the exported weights", remedy=_REMEDY)
-    reading = Reading().changed(spacing, image_formats)
+    reading = Reading().revised(spacing, image_formats)
     n_plans = len({member.plan.digest for member in bundle.outputs})
     if n_plans > 1 and not component.cls.takes_several_plans:
         return _export_each_plan(component.cls(chosen), bundle, path, inputs, reading, overwrite=overwrite)
@@ -125,7 +125,7 @@ class ExportedPlans(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where they are, and how to use them together."""
+        """The paths of the exports, and how to use them together."""
         together = " ".join(f"--model {part.path}" for part in self.parts)
         lines = [part.summary for part in self.parts]
         return "\n".join([*lines, f"a program for each plan; use all for a prediction: {together}"])

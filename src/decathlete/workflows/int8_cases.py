@@ -68,8 +68,8 @@ def choose_cases(
         ImageError: an image in ``calibration`` cannot be used.
     """
     record = load_run_record(model)
-    given = Reading().changed(spacing, image_formats)
-    reading = record.reading.changed(spacing, image_formats) if record else given
+    given = Reading().revised(spacing, image_formats)
+    reading = record.reading.revised(spacing, image_formats) if record else given
     validation, others = _choose_validation(
         model, record, dataset, reading, for_calibration=not (calibration or record)
     )

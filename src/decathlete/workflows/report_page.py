@@ -249,7 +249,9 @@ def _provenance(run: RunData) -> Facts:
         facts.append(("Dataset digest", run.record.dataset_digest))
     if run.model:
         facts += [
-            (_title_of(key), str(value)) for key, value in run.model.training_provenance.items() if _is_shown(value)
+            (key.replace("_", " ").capitalize(), str(value))
+            for key, value in run.model.training_provenance.items()
+            if _is_shown(value)
         ]
     unique: dict[str, str] = {}
     for title, value in facts:
@@ -260,10 +262,6 @@ def _provenance(run: RunData) -> Facts:
 def _is_shown(value: object) -> bool:
     """Return whether a value is short and not a path, which may identify a person."""
     return isinstance(value, str | int | float) and len(str(value)) < 80 and "/" not in str(value)
-
-
-def _title_of(key: str) -> str:
-    return key.replace("_", " ").capitalize()
 
 
 def _time(iso: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -19,7 +20,7 @@ from decathlete.errors import (
     InterruptedRunError,
 )
 from decathlete.evaluation.scores import Scores
-from decathlete.planning.configurations import dims_of
+from decathlete.planning.configurations import dims_of, plan_configuration
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.checked_dataset import CheckedDataset, check_and_split
@@ -151,6 +152,7 @@ class _Study:
             pipeline=pipeline,
             dataset=dataset,
             folds=numbers,
+            plan_of=partial(plan_configuration, dataset.spec, dataset.fingerprint, options=pipeline.plan_options),
             config_of=self.configs.__getitem__,
             total_time_s=total_time_s,
             max_members=max_members,
@@ -215,8 +217,8 @@ class _Study:
         try:
             for name in names:
                 if not limits.is_left_out(name):
-                    mine = {job: config for job, config in configs.items() if job.configuration == name}
-                    failures |= self._train_configuration(name, mine, progress, limits)
+                    own = {job: config for job, config in configs.items() if job.configuration == name}
+                    failures |= self._train_configuration(name, own, progress, limits)
         finally:
             self.pipeline.reporter.jobs_end()
         if failures:
@@ -250,7 +252,7 @@ class _Study:
         try:
             with pipeline.locked_store() as store, pipeline.locked_folds([job.fold for job in configs]):
                 limits.add_preparing(name, self._clock() - began_s)
-                for job, outcome in _run_jobs(pipeline, configs, progress, limits):
+                for job, outcome in run_jobs(pipeline, configs, progress, limits):
                     if isinstance(outcome, FoldResult):
                         finished[job.fold] = outcome
                         progress.finish(job, dice=outcome.scores.headline.dice if outcome.scores else None)
@@ -333,7 +335,7 @@ def _describe_times(times: Mapping[Job, float], total_s: float) -> str:
     )
 
 
-def _run_jobs(
+def run_jobs(
     pipeline: FoldPipeline, configs: Mapping[Job, TrainConfig], progress: JobsProgress, limits: JobLimits
 ) -> Iterator[tuple[Job, FoldOutcome]]:
     """Run the folds of one configuration, one after the other, or all at once as tasks of an executor."""

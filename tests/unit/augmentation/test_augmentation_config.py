@@ -29,11 +29,9 @@ VERSION_1 = """{
 
 
 @pytest.fixture
-def offset(monkeypatch):
+def offset():
     """A transform of a plug-in, called like an attribute of every schema."""
-    monkeypatch.setattr(TRANSFORMS, "_registered", dict(TRANSFORMS._registered))
 
-    @TRANSFORMS.register("copy")
     class Offset(IntensityTransform):
         class Settings(IntensitySettings):
             between: Interval = (-0.5, 0.5)
@@ -42,7 +40,8 @@ def offset(monkeypatch):
         def __call__(self, rows_RZYX, strength_R, context):
             return rows_RZYX
 
-    return Offset
+    with TRANSFORMS.isolated():
+        yield TRANSFORMS.register("copy")(Offset)
 
 
 def test_presets_differ_as_they_say():

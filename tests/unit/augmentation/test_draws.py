@@ -28,11 +28,9 @@ N_SAMPLES = 6
 
 
 @pytest.fixture(autouse=True)
-def plug_ins(monkeypatch):
+def plug_ins():
     """A spatial transform ``shear`` and an intensity transform ``bias_field`` with random numbers of its own."""
-    monkeypatch.setattr(TRANSFORMS, "_registered", dict(TRANSFORMS._registered))
 
-    @TRANSFORMS.register("shear")
     class Shear(SpatialTransform):
         """Shear the last axis along the one before it."""
 
@@ -44,7 +42,6 @@ def plug_ins(monkeypatch):
             matrix[-1, -2] = self.settings.factor * (2 * random.random() - 1)
             return SpatialChange(matrix=matrix)
 
-    @TRANSFORMS.register("bias_field")
     class BiasField(IntensityTransform):
         """Multiply by a smooth field in a random direction."""
 
@@ -59,6 +56,11 @@ def plug_ins(monkeypatch):
                 position = position.reshape([-1 if a == axis else 1 for a in range(rows_RZYX.ndim - 1)])
                 field = field + per_row(slope_R.to(rows_RZYX.device) * strength_R, rows_RZYX) * position
             return rows_RZYX * field
+
+    with TRANSFORMS.isolated():
+        TRANSFORMS.register("shear")(Shear)
+        TRANSFORMS.register("bias_field")(BiasField)
+        yield
 
 
 def augmenter_of(config: AugmentationConfig, seed: int = 3) -> Augmenter:

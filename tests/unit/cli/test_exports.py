@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,16 +39,15 @@ class ListingExporter(Exporter):
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(EXPORTERS, "_registered", dict(EXPORTERS._registered))
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "listing_exporter.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "listing_exporter", raising=False)
-    EXPORTERS.load("listing_exporter:ListingExporter")
     plan = make_test_plan(2)
-    return ModelBundle.save(
-        tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
-    ).folder
+    bundle = ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
+    with EXPORTERS.isolated():
+        EXPORTERS.load("listing_exporter:ListingExporter")
+        yield bundle.folder
 
 
 def run(*arguments: object):

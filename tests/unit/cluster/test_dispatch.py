@@ -1,4 +1,4 @@
-"""Every case is processed or given up after its third loss, whatever workers do, and no worker gets too much."""
+"""Every case is processed or fails after its third loss, whatever workers do, and no worker gets too much."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ def member(name: str, n_threads: int = 1, **resources: float) -> Member:
 
 
 def simulate(n_cases: int, threads: list[int], killers: set[str], picks: st.DataObject) -> tuple[set[str], set[str]]:
-    """Run all cases: a worker with a killer dies and comes back; return the cases that finished and those given up."""
+    """Run all cases: a worker with a killer dies and comes back; return the finished and the failed cases."""
     dispatch = Dispatch([str(i) for i in range(n_cases)], TaskNeeds(), {})
     members = [member(f"w{i}", n) for i, n in enumerate(threads)]
-    finished, given_up = set(), set()
+    finished, failed = set(), set()
     while not dispatch.is_empty or any(m.running for m in members):
         dispatch.assign(members)
         for m in members:
-            assert len(m.running) <= m.n_threads
-            assert not m.alone or len(m.running) == 1
+            assert len(m.running) <= (1 if m.alone else m.n_threads)
         busy = [i for i, m in enumerate(members) if m.running]
         i = picks.draw(st.sampled_from(busy))
         case_id = picks.draw(st.sampled_from(sorted(members[i].running)))
         if case_id in killers:
             for lost in sorted(members[i].running):
                 if not dispatch.lose(lost, members[i]):
-                    given_up.add(lost)
+                    failed.add(lost)
             members[i] = member(f"{members[i].address}'", threads[i])
         else:
             dispatch.finish(case_id, members[i])
             finished.add(case_id)
-    return finished, given_up
+    return finished, failed
 
 
 @given(
@@ -43,10 +42,10 @@ def simulate(n_cases: int, threads: list[int], killers: set[str], picks: st.Data
     killers=st.sets(st.integers(0, 11).map(str), max_size=1),
     picks=st.data(),
 )
-def test_only_the_case_that_kills_workers_is_given_up(n_cases, threads, killers, picks) -> None:
+def test_only_the_case_that_kills_workers_fails(n_cases, threads, killers, picks) -> None:
     cases = {str(i) for i in range(n_cases)}
-    finished, given_up = simulate(n_cases, threads, killers, picks)
-    assert given_up == killers & cases
+    finished, failed = simulate(n_cases, threads, killers, picks)
+    assert failed == killers & cases
     assert finished == cases - killers
 
 

@@ -78,11 +78,11 @@ def test_a_lock_ends_with_its_process_and_leaves_nothing(lock: Lock, tmp_path: P
 def test_a_process_waits_and_says_for_whom(lock: Lock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     told = threading.Event()
 
-    class Listener(logging.Handler):
+    class MessageWaiter(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             told.set()
 
-    listener = Listener()
+    listener = MessageWaiter()
     logging.getLogger("decathlete.core.locks").addHandler(listener)
     caplog.set_level(logging.INFO, "decathlete.core.locks")
     try:

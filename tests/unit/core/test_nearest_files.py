@@ -104,5 +104,5 @@ def test_any_names_give_a_clause(tmp_path: Path, missing: str, names: list[str])
         except (OSError, UnicodeEncodeError):
             continue
     if "/" not in missing and "\0" not in missing:
-        said = nearest_files(folder / missing)
-        assert not said or said.startswith("; ")
+        path = folder / missing
+        assert nearest_files(path).startswith("; ") == bool(nearest_names(path))

@@ -53,9 +53,9 @@ def builtins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "    def __init__(self, settings):\n        self.radius = settings.radius\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(SHAPES, "_registered", {})
     SHAPES.__dict__.pop("builtin_names", None)
-    yield tmp_path
+    with SHAPES.isolated(without=SHAPES.registered_names):
+        yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "made_up_shapes"]:
         del sys.modules[name]
 
@@ -179,7 +179,7 @@ def test_an_entry_point_offers_a_component(builtins: Path, target: str, monkeypa
     )
     entry = metadata.EntryPoint("test shape.plug", target, module.ENTRY_POINTS)
     other = metadata.EntryPoint("test loss.plug", "no_such_module", module.ENTRY_POINTS)
-    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry, other))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry, other))
     assert SHAPES.names() == ("broken", "disc", "plug")
     assert "plugged_shape" not in sys.modules
     assert SHAPES.resolve("plug").summary == "Plugged."
@@ -193,7 +193,7 @@ def test_a_plugin_that_cannot_be_imported_stops_nothing_else(
     (builtins / "made_up_shapes" / "broken.py").unlink()
     (builtins / "broken_plugin.py").write_text(content)
     entry = metadata.EntryPoint("test shape.plug", "broken_plugin", module.ENTRY_POINTS)
-    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry,))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry,))
     with pytest.raises(OptionError, match="'plug' cannot be imported") as caught:
         SHAPES.resolve("plug")
     assert caught.value.code == "E-COMPONENT-IMPORT"
@@ -299,3 +299,15 @@ def test_sources_are_read_only_for_descriptions(monkeypatch: pytest.MonkeyPatch)
     assert read == []
     Lazy.descriptions()
     assert read == [ComponentSettings, BaseSettings, Lazy]
+
+
+def test_an_isolated_registry_forgets_what_is_registered_inside_but_not_built_ins(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    with SHAPES.isolated(without=["square"]):
+        SHAPES.register("cube")(Cube)
+        SHAPES.resolve("disc")
+        assert SHAPES.names() == ("broken", "cube", "disc")
+        with pytest.raises(OptionError, match="no test shape called 'square'"):
+            SHAPES.resolve("square")
+    assert SHAPES.names() == ("broken", "disc", "square")
+    assert SHAPES.resolve("disc").summary == "A disc."  # its module is not executed a second time

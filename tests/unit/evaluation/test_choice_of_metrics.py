@@ -70,8 +70,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "volume_plugin.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path / "plugin")
-    yield
-    METRICS._registered.pop("volume_error_ml", None)
+    with METRICS.isolated():
+        yield
     sys.modules.pop("volume_plugin", None)
 
 
@@ -126,11 +126,11 @@ def test_and_in_a_cross_validation_and_its_page(folders: tuple[Path, Path], tmp_
 
 def test_scores_are_shown_where_the_metric_is_not_installed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     before = evaluate(*folders, labels=LABELS, output=tmp_path, metrics=[PLUGIN])
-    del METRICS._registered["volume_error_ml"]
-    scores = Scores.load(tmp_path / "scores.json")
-    assert scores.table() == before.table()
-    assert [c.case_id for c in scores.ranked()] == ["c", "a", "b"], "the greatest error first"
-    assert "Volume error of a case (mL)" in draw_distribution(scores)
+    with METRICS.isolated(without=["volume_error_ml"]):
+        scores = Scores.load(tmp_path / "scores.json")
+        assert scores.table() == before.table()
+        assert [c.case_id for c in scores.ranked()] == ["c", "a", "b"], "the greatest error first"
+        assert "Volume error of a case (mL)" in draw_distribution(scores)
 
 
 def test_a_class_whose_name_looks_like_a_formula_is_drawn(folders: tuple[Path, Path]) -> None:

@@ -123,9 +123,9 @@ def test_an_engine_of_the_cpu_is_not_for_a_gpu(monkeypatch):
         selected(engine="openvino", device="cuda")
 
 
+@ENGINES.isolated()
 def test_an_engine_is_one_module_and_auto_uses_it_where_it_is_faster(monkeypatch, tmp_path):
     """An engine that somebody else registers: by its name, or as ``module:Class``."""
-    monkeypatch.setattr(ENGINES, "_registered", dict(ENGINES._registered))
     (tmp_path / "faster_engine.py").write_text(
         "from decathlete.inference.engines import ENGINES\n"
         "from decathlete.inference.engines.torch import TorchEngine\n"

@@ -19,7 +19,7 @@ from torch import nn
 from decathlete.core.geometry import Geometry
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import OptionError, OutputError
-from decathlete.inference.engines import ENGINES
+from decathlete.inference.engines import ENGINES, openvino
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
@@ -36,7 +36,6 @@ SHAPE = (6, 24, 20)
 def _engine() -> Iterator[None]:
     """An engine with a setting that changes what it predicts."""
 
-    @ENGINES.register("biased")
     class BiasedEngine(TorchEngine):
         """PyTorch, with a preferred class."""
 
@@ -58,8 +57,9 @@ def _engine() -> Iterator[None]:
                 logits[:, self.settings.preferred or 0] += self.settings.bias
             return logits
 
-    yield
-    del ENGINES._registered["biased"]
+    with ENGINES.isolated():
+        ENGINES.register("biased")(BiasedEngine)
+        yield
 
 
 @pytest.fixture
@@ -153,11 +153,20 @@ def n_running() -> int:
     return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
 
 
-def test_openvino_uses_the_number_of_threads(model: Path) -> None:
+def test_openvino_uses_the_number_of_threads(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     pytest.importorskip("onnx")
+    core, programs = openvino.openvino_core(), []
+
+    class Core:
+        read_model = staticmethod(core.read_model)
+
+        @staticmethod
+        def compile_model(*arguments: Any) -> Any:
+            programs.append(core.compile_model(*arguments))
+            return programs[-1]
+
+    monkeypatch.setattr(openvino, "openvino_core", Core)
     for n_threads in (1, 2):
-        predictor = Predictor.load(model, engine={"name": "openvino", "threads": n_threads}, precision="fp32")
-        (engine,) = predictor.ensembles[0].engines
-        compiled = engine._request.get_compiled_model()  # type: ignore[attr-defined]
-        assert compiled.get_property("INFERENCE_NUM_THREADS") == n_threads
+        Predictor.load(model, engine={"name": "openvino", "threads": n_threads}, precision="fp32")
+    assert [program.get_property("INFERENCE_NUM_THREADS") for program in programs] == [1, 2]

@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
-from decathlete.core import registry
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ImageError, ManifestError, OptionError
@@ -71,9 +70,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "numpy_plugin.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path / "plugin")
-    IMAGE_FORMATS.load("numpy_plugin:NumpyFormat")
-    yield
-    IMAGE_FORMATS._registered.pop("numpy", None)
+    with IMAGE_FORMATS.isolated():
+        IMAGE_FORMATS.load("numpy_plugin:NumpyFormat")
+        yield
     sys.modules.pop("numpy_plugin", None)
 
 
@@ -140,22 +139,22 @@ def test_predictions_are_written_in_it(tmp_path: Path) -> None:
 
 def test_without_the_plugin_the_suffix_is_unknown(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "Dataset001_Numpy")
-    IMAGE_FORMATS._registered.pop("numpy")
-    with pytest.raises(ManifestError, match=r"file_ending '.npz' is not one of .nii.gz"):
-        read_dataset(root)
-    with pytest.raises(ImageError, match="known kind"):
-        read_image(root / "labelsTr" / "a.npz")
-    with pytest.raises(OptionError, match=r"'.npz' cannot be written"):
-        convert(root, tmp_path / "new", to="decathlon", suffix=".npz")
+    with IMAGE_FORMATS.isolated(without=["numpy"]):
+        with pytest.raises(ManifestError, match=r"file_ending '.npz' is not one of .nii.gz"):
+            read_dataset(root)
+        with pytest.raises(ImageError, match="known kind"):
+            read_image(root / "labelsTr" / "a.npz")
+        with pytest.raises(OptionError, match=r"'.npz' cannot be written"):
+            convert(root, tmp_path / "new", to="decathlon", suffix=".npz")
 
 
+@IMAGE_FORMATS.isolated(without=["numpy"])
 def test_an_installed_plugin_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    IMAGE_FORMATS._registered.pop("numpy")
     sys.modules.pop("numpy_plugin")
     entry_point = metadata.EntryPoint(
         name="image_format.numpy", value="numpy_plugin:NumpyFormat", group="decathlete.components"
     )
-    monkeypatch.setattr(registry, "_all_entry_points", lambda: (entry_point,))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry_point,))
     monkeypatch.setattr(format_lookup, "_installed_names", lambda: frozenset(IMAGE_FORMATS.installed_names))
     assert "numpy" in IMAGE_FORMATS.names()
     assert "numpy_plugin" not in sys.modules, "names are listed without importing anything"

@@ -173,10 +173,10 @@ class Picture(ImageFormat):
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Iterator[Path]:
-    IMAGE_FORMATS.register("numpy_array")(Picture)
     np.save(tmp_path / "x.npy", np.ones((1, 1, 4, 5), np.float32))
-    yield tmp_path / "x.npy"
-    IMAGE_FORMATS._registered.pop("numpy_array")
+    with IMAGE_FORMATS.isolated():
+        IMAGE_FORMATS.register("numpy_array")(Picture)
+        yield tmp_path / "x.npy"
 
 
 def test_formats_without_a_spacing_are_in_pixels(picture: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -15,19 +16,20 @@ RECORDED = {"first": {"level": 2, "plane": 3}, "second": {"level": 4}}
 
 
 @pytest.fixture(autouse=True)
-def formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IMAGE_FORMATS, "_registered", dict(IMAGE_FORMATS._registered))
-    for name in ("first", "second"):
+def formats() -> Iterator[None]:
+    with IMAGE_FORMATS.isolated():
+        for name in ("first", "second"):
 
-        class Fixed(ImageFormat):
-            class Settings(ComponentSettings):
-                level: int = 0
-                plane: int = 0
+            class Fixed(ImageFormat):
+                class Settings(ComponentSettings):
+                    level: int = 0
+                    plane: int = 0
 
-            suffixes = written_suffixes = (f".{name}",)
-            reading_settings: ClassVar = frozenset({"level", "plane"})
+                suffixes = written_suffixes = (f".{name}",)
+                reading_settings: ClassVar = frozenset({"level", "plane"})
 
-        IMAGE_FORMATS.register(name)(Fixed)
+            IMAGE_FORMATS.register(name)(Fixed)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,8 @@ def test_settings_that_are_not_named_stay(
     chosen: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]
 ) -> None:
     recorded = Reading(spacing=(2.0, 1.0, 1.0), formats=format_settings(RECORDED))
-    changed = recorded.changed(None, chosen)
+    changed = recorded.revised(None, chosen)
     assert changed_settings(changed.formats) == expected
     assert changed.spacing == (2.0, 1.0, 1.0)
     assert changed.must_apply == bool(chosen)
-    assert changed.changed((1.0, 1.0, 1.0), None).formats == changed.formats
+    assert changed.revised((1.0, 1.0, 1.0), None).formats == changed.formats

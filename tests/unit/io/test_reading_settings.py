@@ -80,9 +80,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "arrays_plugin.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path / "plugin")
-    IMAGE_FORMATS.load("arrays_plugin:Arrays")
-    yield
-    IMAGE_FORMATS._registered.pop("arrays", None)
+    with IMAGE_FORMATS.isolated():
+        IMAGE_FORMATS.load("arrays_plugin:Arrays")
+        yield
     sys.modules.pop("arrays_plugin", None)
 
 
@@ -230,14 +230,14 @@ def test_a_models_calibration_and_comparison_read_with_them(dataset: Path, model
     other.write_bytes((images / "a_0000.arrays").read_bytes())
     named = choose_cases(model, plan, dataset=dataset, calibration=other, image_formats=SECOND)
     assert np.array_equal(named.calibrate["g"](), found.calibrate["a"]())
-    assert find_cases(model, images, n_channels=1, limit=1, reading=Reading().changed(None, SECOND))[0].id == "a"
-    (sent, *_) = real_data(images, plan, "pipeline", Reading().changed(None, SECOND))
+    assert find_cases(model, images, n_channels=1, limit=1, reading=Reading().revised(None, SECOND))[0].id == "a"
+    (sent, *_) = real_data(images, plan, "pipeline", Reading().revised(None, SECOND))
     assert np.array_equal(sent["volume"][0, 0], second_ZYX)
     without_effect = {"nifti": {"compression_level": 1}}
     for call in (
         lambda: choose_cases(model, plan, dataset=dataset, image_formats=without_effect),
-        lambda: check_windows(plan, images, Reading().changed(None, without_effect)),
-        lambda: find_cases(model, images, n_channels=1, limit=1, reading=Reading().changed(None, without_effect)),
+        lambda: check_windows(plan, images, Reading().revised(None, without_effect)),
+        lambda: find_cases(model, images, n_channels=1, limit=1, reading=Reading().revised(None, without_effect)),
     ):
         with pytest.raises(OptionError, match="nifti has no effect"):
             call()
@@ -254,6 +254,6 @@ def test_a_service_reads_images_with_them(tmp_path: Path) -> None:
     with (tmp_path / "a.arrays").open("wb") as stream:
         np.savez(stream, second=np.ones((1, *SHAPE)))  # there is no first
     check = partial(check_image, [tmp_path / "a.arrays"], channels=("MR",), image_bytes=10**6)
-    check(reading=Reading().changed(None, SECOND))
+    check(reading=Reading().revised(None, SECOND))
     with pytest.raises(ImageError):
         check(reading=Reading())

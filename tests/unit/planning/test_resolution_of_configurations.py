@@ -13,7 +13,7 @@ from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import plan_configuration
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
-from decathlete.planning.resolution import Ceiling, Ceilings, candidate_spacings
+from decathlete.planning.resolution import Ceiling
 from decathlete.training.config import TrainConfig
 from decathlete.workflows import resolution
 
@@ -22,15 +22,14 @@ SPEC = made_up_spec()
 
 
 @pytest.fixture
-def plan_for_minutes(monkeypatch: pytest.MonkeyPatch):
+def plan_for_minutes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Plans a configuration for five minutes, as if every grid kept the labels as they are."""
 
-    def measured(plan, *_, **__):
-        ceilings = tuple(Ceiling(spacing=spacing, dice=(1.0,)) for spacing in candidate_spacings(plan))
-        return Ceilings(key="", ceilings=ceilings)
+    def measured(cases, plan, spacings, **_):
+        return tuple(Ceiling(spacing=spacing, dice=(1.0,)) for spacing in spacings)
 
     monkeypatch.setattr(planning_resolution, "FEWEST_CASES", 0)
-    monkeypatch.setattr(resolution, "_load_or_measure", measured)
+    monkeypatch.setattr(resolution, "measure_ceilings", measured)
     budget = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")
     monkeypatch.setattr(resolution, "budget_of_folds", lambda *_, **__: budget)
 
@@ -43,7 +42,7 @@ def plan_for_minutes(monkeypatch: pytest.MonkeyPatch):
             LARGE,
             options=options,
             config=TrainConfig(max_time_s=300),
-            folder=Path("unused"),
+            folder=tmp_path,
             recorded=recorded,
             workers=1,
         )

@@ -45,9 +45,9 @@ class Picture(ImageFormat):
 
 @pytest.fixture(autouse=True)
 def picture() -> Iterator[None]:
-    IMAGE_FORMATS.register("numpy_array")(Picture)
-    yield
-    IMAGE_FORMATS._registered.pop("numpy_array")
+    with IMAGE_FORMATS.isolated():
+        IMAGE_FORMATS.register("numpy_array")(Picture)
+        yield
 
 
 def make_dataset(root: Path, *, suffixes=(".npy", ".npy")) -> Path:

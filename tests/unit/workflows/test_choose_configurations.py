@@ -40,6 +40,7 @@ def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> 
         pipeline=FoldPipeline(task=root / "Balls"),
         dataset=dataset,
         folds=(0,),
+        plan_of=PLANS.__getitem__,
         config_of=lambda _: config,
         total_time_s=None,
         max_members=2,
@@ -47,10 +48,7 @@ def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> 
     )
 
 
-def test_a_cascade_needs_folds_that_hold_out_every_case(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda _, name: PLANS[name])
+def test_a_cascade_needs_folds_that_hold_out_every_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     some = chooser(tmp_path / "some", "phantom_001")
     assert some.choose([]) == ("2d", "3d", "3d_lowres")
@@ -62,9 +60,8 @@ def test_a_cascade_needs_folds_that_hold_out_every_case(
 
 
 def test_configurations_that_the_pretrained_model_has_no_network_for_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda _, name: PLANS[name])
     caplog.set_level("INFO")
     plan = PLANS["3d"]
     ModelBundle.save(tmp_path / "model", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))

@@ -51,7 +51,7 @@ def test_a_plugin_with_the_name_of_a_builtin_is_not_listed(monkeypatch: pytest.M
 def offer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let an installed distribution have a component."""
     entry_point = metadata.EntryPoint(name, "broken_source_of_loss", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "_all_entry_points", lambda: (entry_point,))
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: (entry_point,))
 
 
 def test_names_are_listed_without_torch() -> None:

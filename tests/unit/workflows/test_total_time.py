@@ -210,7 +210,7 @@ def test_folds_of_an_executor_get_the_plan_of_those_that_were_begun(monkeypatch:
     progress = JobsProgress([JobState(job=job) for job in jobs], ProgressReporter())
     limits = JobLimits(None, planned_s={}, kept={}, may_leave_out=True, progress=progress)
     pipeline = FoldPipeline(task="x", workers=object(), config=TrainConfig(max_time_s=100.0))  # type: ignore[arg-type]
-    done = [job for job, _ in run_configurations._run_jobs(pipeline, configs, progress, limits)]
+    done = [job for job, _ in run_configurations.run_jobs(pipeline, configs, progress, limits)]
     assert done == jobs
     assert asked == [(100.0, [0], 100.0), (60.0, [1, 2], 100.0)]
 

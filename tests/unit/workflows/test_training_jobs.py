@@ -148,7 +148,7 @@ class SimulatedClock:
         return self.now_s
 
 
-class Heard(ProgressReporter):
+class RecordedProgress(ProgressReporter):
     def __init__(self):
         self.states, self.steps = [], []
 
@@ -160,7 +160,7 @@ class Heard(ProgressReporter):
 
 
 def test_the_progress_of_one_training_after_the_other_becomes_one_state_of_all():
-    clock, heard = SimulatedClock(), Heard()
+    clock, heard = SimulatedClock(), RecordedProgress()
     progress = JobsProgress([JobState(job=job, max_time_s=10) for job in JOBS[:2]], heard, clock=clock)
     progress.step("Prepare")
     progress.begin(JOBS[0])
@@ -188,7 +188,7 @@ def test_the_progress_of_one_training_after_the_other_becomes_one_state_of_all()
 def test_scoring_alone_is_measured_too():
     """An earlier command was killed while it scored: its training is not repeated."""
     clock = SimulatedClock()
-    progress = JobsProgress([JobState(job=JOBS[0], max_time_s=10)], Heard(), clock=clock)
+    progress = JobsProgress([JobState(job=JOBS[0], max_time_s=10)], RecordedProgress(), clock=clock)
     progress.begin(JOBS[0])
     progress.training()
     progress.cases("predict")
@@ -198,7 +198,7 @@ def test_scoring_alone_is_measured_too():
 
 
 def test_a_training_that_was_finished_before_stays_finished_while_its_files_are_checked():
-    heard = Heard()
+    heard = RecordedProgress()
     finished = JobState(job=JOBS[0], status="finished", share=1.0, dice=0.9)
     progress = JobsProgress([finished, JobState(job=JOBS[1])], heard, clock=SimulatedClock())
     progress.begin(JOBS[0])

@@ -30,7 +30,7 @@ class Rotation(SpatialTransform):
         """Angles of the rotation."""
 
         degrees: float | None = Field(default=None, ge=0, le=180)
-        """Greatest angle, degrees: each angle is uniform in -degrees..degrees. Unset: nnU-Net's rule by the shape of
+        """Maximum angle, degrees: each angle is uniform in -degrees..degrees. Unset: nnU-Net's rule by the shape of
         the patch: 30 about every axis in 3D; 180 where only the plane is rotated, but 15 in 2D where one side of the
         patch is more than 1.5 times the other (a greater angle would turn its content out of the frame)."""
         in_plane: bool | None = None

@@ -82,7 +82,11 @@ def find_dicom_cases(root: Path, images: Path, labels: Path, channels: Sequence[
     cases, groups = [], {}
     patients = _patients(parts)
     for case_id, (series, label), patient in zip(ids, parts, patients, strict=True):
-        problems += [_not_alone(one) for one in series if not lies_alone_or_file(one, label)]
+        problems += [
+            f"{one.folder}: other DICOM images lie beside the slices of this series: give it a folder of its own"
+            for one in series
+            if not lies_alone_or_file(one, label)
+        ]
         cases.append(Case(id=case_id, images=tuple(_path(one) for one in series), label=label))
         groups[case_id] = patient
     log_unused(root, found.unused)
@@ -184,7 +188,3 @@ def _patients(parts: Sequence[tuple[tuple[DicomSeries, ...], Path]]) -> list[str
 
 def _path(series: DicomSeries) -> Path:
     return series.files[0] if len(series.files) == 1 and series.n_slices > 1 else series.folder
-
-
-def _not_alone(series: DicomSeries) -> str:
-    return f"{series.folder}: other DICOM images lie beside the slices of this series: give it a folder of its own"

@@ -22,4 +22,4 @@ class HausdorffDistance95(Metric):
     digits = 2
 
     def __call__(self, pair: MaskPair) -> float:
-        return max(float(np.percentile(d, 95)) for d in pair.surface_distances.directed)
+        return max(float(np.percentile(d, 95)) for d in pair.surface_distances.both_directions)

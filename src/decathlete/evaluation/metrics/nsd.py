@@ -35,10 +35,10 @@ class NormalizedSurfaceDice(Metric):
 
     @property
     def long_title(self) -> str:
-        """With the tolerance."""
+        """The title with the tolerance."""
         return f"surface Dice (NSD) at {self.tolerance_mm:g} mm"
 
     def __call__(self, pair: MaskPair) -> float:
         limit = self.tolerance_mm * _ROUNDING
-        directed = pair.surface_distances.directed
+        directed = pair.surface_distances.both_directions
         return sum(int(np.count_nonzero(d <= limit)) for d in directed) / sum(d.size for d in directed)

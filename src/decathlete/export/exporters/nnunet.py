@@ -23,7 +23,7 @@ class NnunetFolder(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where the model is, and the command that predicts with it."""
+        """The folder of the model, and the command that predicts with it."""
         return f"nnU-Net v2 model in {self.path}; it predicts with\n{self.command}"
 
 

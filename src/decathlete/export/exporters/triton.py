@@ -32,7 +32,7 @@ from decathlete.version import __version__
 
 RECORD_FILE = "decathlete.json"
 LOW_PRECISION_TOLERANCE = 0.05
-"""Greatest difference of the logits of a program in fp16 or bf16, as a share of the model's greatest logit. Both have 8
+"""Maximum difference of the logits of a program in fp16 or bf16, as a share of the model's greatest logit. Both have 8
 to 11 bits of mantissa; a wrong program differs by 1 or so."""
 
 
@@ -72,7 +72,7 @@ class TritonRepository(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where the models are, how well the network agrees, and the command that starts the server."""
+        """The folders of the models, how well the network agrees, and the command that starts the server."""
         is_compared = not isnan(self.difference)
         compared = (
             f"; the network's logits differ from the model's by {self.difference:.1e} of the greatest, on "

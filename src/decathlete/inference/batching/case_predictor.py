@@ -66,7 +66,7 @@ class CasePredictor(Protocol):
 
     @property
     def facts(self) -> PredictorFacts:
-        """What the caller needs to know of the models."""
+        """The facts about the models that the caller needs."""
         ...
 
     def require_shared(self, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:

@@ -1,1 +1,1 @@
-"""From logits to files: restoration to the file's grid, probabilities, provenance."""
+"""Write logits to files: restoration to the file's grid, probabilities, provenance."""

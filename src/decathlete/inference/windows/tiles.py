@@ -87,7 +87,7 @@ class TiledAccumulator:
             OutputError: the disk is full.
         """
         logits_KZYX = logits_KZYX.contiguous().mul_(self._importance_ZYX)
-        z, y, x = (axis.covered(first) for axis, first in zip(self._axes, start, strict=True))
+        z, y, x = (axis.tiles_of_window(first) for axis, first in zip(self._axes, start, strict=True))
         keys = list(product(z, y, x))
         self._n_added += 1
         for key in keys:
@@ -230,7 +230,7 @@ class _TiledAxis:
         """Return the tiles from voxel ``first`` up to voxel ``last``, both borders of tiles."""
         return range(bisect_right(self._firsts, first) - 1, bisect_right(self._firsts, last - 1))
 
-    def covered(self, start: int) -> range:
+    def tiles_of_window(self, start: int) -> range:
         """Return the tiles of the window that begins at ``start``."""
         return self.between(start, start + self._patch)
 

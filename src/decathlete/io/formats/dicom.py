@@ -55,7 +55,7 @@ class Dicom(ImageFormat):
         return tuple(_slices(path)) if path.is_dir() else (path,)
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
-        """From the headers of all slices."""
+        """Read the headers of all slices."""
         files = _read_files(path)
         return _channels(files[0]), _place(files, path, spacing).geometry
 

@@ -36,7 +36,7 @@ class Mgh(ImageFormat):
     takes_spacing = True
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
-        """From the header alone."""
+        """Read the header alone."""
         header = read_mgh(path)
         return header.shape_IJKC[3], _geometry(header, spacing, path)
 

@@ -53,7 +53,7 @@ class Nifti(ImageFormat):
         self.compression_level = settings.compression_level
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
-        """From the header alone."""
+        """Read the header alone."""
         with _nibabel_errors():
             return _grid(_load(path).header, path, spacing)
 

@@ -60,7 +60,7 @@ class Tiff(ImageFormat):
         return (path,) if sidecar is None else (path, sidecar[0])
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
-        """From the directories of the file."""
+        """Read the directories of the file."""
         pages = read_tiff(path)
         axes = read_axes(path, pages)
         return len(axes.pages_CZ) * _channels(pages[0]), self._geometry(path, pages, axes, spacing)
@@ -90,7 +90,7 @@ class Tiff(ImageFormat):
         return self._volume(path, pages, axes, single_grey(stored_CZYXS), spacing)
 
     def holds_integers(self, path: Path) -> bool:
-        """By the sample format of the first page."""
+        """Return whether the samples of the first page are integers."""
         return read_tiff(path)[0].sample_kind in "ui"
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:

@@ -27,7 +27,7 @@ _COLOURS = {128: "RGB", 2304: "RGBA"}
 _COMPLEX = {32, 1792}
 _RARE = {1: "single bits", 1536: "numbers of 128 bits", 2048: "numbers of 256 bits"}
 _MAX_CODE = 5
-"""Greatest code of a transform: a template's other space."""
+"""Maximum code of a transform: a template's other space."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class TiffPage:
 
     @property
     def layout(self) -> tuple[object, ...]:
-        """What all pages of an image have in common."""
+        """The properties that all pages of an image have in common."""
         return self.width, self.height, self.samples, self.bits, self.sample_kind, self.kind
 
 

@@ -68,7 +68,7 @@ class OversamplingSampler(ABC):
         A case without foreground is cut anywhere.
         """
         random = stream(self.context.seed, "patch", step, index)
-        forced = self._forced(index, random.random())
+        forced = self._is_forced(index, random.random())
         voxels = self.choose_voxels(foreground, step, index, random) if forced else None
         if voxels is None and self.context.has_ignore and IGNORE_INDEX in foreground:
             voxels = foreground[IGNORE_INDEX]
@@ -91,9 +91,9 @@ class OversamplingSampler(ABC):
 
     def is_centred(self, step: int, index: int) -> bool:
         """Return whether sample ``index`` is to be centred on foreground."""
-        return self._forced(index, stream(self.context.seed, "patch", step, index).random())
+        return self._is_forced(index, stream(self.context.seed, "patch", step, index).random())
 
-    def _forced(self, index: int, uniform: float) -> bool:
+    def _is_forced(self, index: int, uniform: float) -> bool:
         n, share = self.context.global_batch, self.settings.oversampling
         n_free = round(n * (1 - share))
         if n_free < n:

@@ -38,7 +38,7 @@ class SeriesChoice:
 
     @property
     def unit(self) -> Unit:
-        """What one job segments."""
+        """The unit that one job segments."""
         return "series" if len(self.channels) == 1 else "study"
 
     @property

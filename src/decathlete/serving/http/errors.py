@@ -80,8 +80,10 @@ def add_error_handlers(app: FastAPI, service: Service) -> None:
         service.metrics.rejected.labels("E-SERVICE-REQUEST").inc()
         return error_response(422, "E-SERVICE-REQUEST", f"these fields are missing or not valid: {places}", _SEE_DOCS)
 
-    async def plain(_request: Request, problem: Exception) -> JSONResponse:
+    async def plain(request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, HTTPException)  # for the type checker
+        if isinstance(problem.__cause__, DecathleteError):  # the body was too large while FastAPI read it
+            return await known(request, problem.__cause__)
         service.metrics.rejected.labels("E-SERVICE-REQUEST").inc()
         text = _PLAIN.get(problem.status_code, str(problem.detail))
         return error_response(problem.status_code, "E-SERVICE-REQUEST", text, _SEE_DOCS, headers=problem.headers)

@@ -27,7 +27,7 @@ SESSION_SECONDS = 12 * 3600
 """How long a login lasts."""
 
 MAX_BODY_BYTES = 1 << 20
-"""Greatest body of a request that is no upload."""
+"""Maximum size of the body of a request that is no upload."""
 
 UPLOAD_PATHS = ("/api/v1/jobs", "/session", "/datastore", "/infer")
 """Paths below which files are uploaded; their routes or the size of ``--max-upload`` limit the body."""

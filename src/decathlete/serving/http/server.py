@@ -60,10 +60,10 @@ def serve(
             forwarded_allow_ips="127.0.0.1,::1",
             lifespan="on",
         )
-        _Server(config, service, on_start=lambda: on_start(address)).run(sockets=[listener])
+        HttpServer(config, service, on_start=lambda: on_start(address)).run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """A server that ends event streams when a signal arrives.
 
     Args:

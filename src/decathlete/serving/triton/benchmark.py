@@ -148,7 +148,7 @@ def triton_benchmark(
     bundle = ModelBundle.load(Path(model))
     plan = bundle.members[0].plan
     name = f"{options.name or model_base_name(bundle)}_{options.kind}"
-    reading = Reading().changed(spacing, image_formats)
+    reading = Reading().revised(spacing, image_formats)
     data = random_data(plan, options.kind) if inputs is None else real_data(Path(inputs), plan, options.kind, reading)
     levels: list[tuple[Mode, int, int]] = [
         *[("offline", n, 1) for n in options.offline],

@@ -38,7 +38,7 @@ from decathlete.serving.triton.tensors import check_exchange, make_tensor, read_
 from decathlete.transfer.zips import unpack_zip
 
 UNPACKED_BYTES = 8 * 2**30
-"""Greatest size of a zip's content, and of an image in memory."""
+"""Maximum size of a zip's content, and of an image in memory."""
 _FLOAT_BYTES = 4
 _XYZ = [2, 1, 0, 3]  # columns of an affine for voxels (x, y, z) from one for arrays (z, y, x), and back
 _SUFFIXES = ((b"\x1f\x8b", ".nii.gz"), (b"PK\x03\x04", ".zip"), (b"NRRD", ".nrrd"))

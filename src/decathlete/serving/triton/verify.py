@@ -54,11 +54,11 @@ class ModelVerification(Schema):
 
     @property
     def logit_difference(self) -> float | None:
-        """Greatest over the cases."""
+        """Maximum over the cases."""
         return max((c.logit_difference for c in self.cases if c.logit_difference is not None), default=None)
 
     @property
-    def changed(self) -> float:
+    def changed_share(self) -> float:
         """Share of voxels with another label."""
         return sum(c.n_changed for c in self.cases) / sum(c.n_voxels for c in self.cases)
 
@@ -71,8 +71,8 @@ class ModelVerification(Schema):
             if is_wrong
         ]
         found += [f"{case.case_id}: other {', '.join(case.differing)}" for case in self.cases if case.differing]
-        if not self.changed <= limits.changed:
-            found.append(f"{self.changed:.3g} of all voxels differ (at most {limits.changed:g} is allowed)")
+        if not self.changed_share <= limits.changed:
+            found.append(f"{self.changed_share:.3g} of all voxels differ (at most {limits.changed:g} is allowed)")
         return [f"{self.model} over {self.protocol}: {problem}" for problem in found]
 
 
@@ -176,7 +176,7 @@ def triton_verify(
         None if inputs is None else Path(inputs),
         n_channels=n_channels,
         limit=options.cases,
-        reading=Reading().changed(spacing, image_formats),
+        reading=Reading().revised(spacing, image_formats),
     )
     if options.send_as == "file":
         for case in cases:

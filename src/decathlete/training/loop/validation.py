@@ -18,7 +18,7 @@ from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.store import PreparedStore, StoredCase
+from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 
 PART_ELEMENTS = 1 << 26
@@ -126,7 +126,8 @@ class Validator:
     @torch.inference_mode()
     def case(self, network: nn.Module, case_id: str) -> CaseResult:
         """Validate one case. Its logits are compared with the labels in parts and never held as a whole."""
-        image_CZYX, label_ZYX = _read(self.store.case(case_id))
+        stored = self.store.case(case_id)
+        image_CZYX, label_ZYX = torch.from_numpy(stored.read_image()), torch.from_numpy(stored.read_label())
         slabs = sweep(
             [TorchEngine(network, precision=self.precision, layout=self.layout)],
             image_CZYX,
@@ -171,10 +172,6 @@ def _weighted_mean(losses: Sequence[float], weights: Sequence[int]) -> float:
         return losses[0]
     known = [(loss, weight) for loss, weight in zip(losses, weights, strict=True) if weight]
     return sum(loss * weight for loss, weight in known) / sum(weights) if known else float("nan")
-
-
-def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(case.read_image()), torch.from_numpy(case.read_label())
 
 
 def dice_per_structure(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:

@@ -116,7 +116,7 @@ class RunRecord(Schema):
 
     @property
     def reading(self) -> Reading:
-        """How raw files are read.
+        """Return the settings for reading raw files.
 
         Raises:
             OptionError: settings of a format that is not registered here.

@@ -51,7 +51,7 @@ class TrainedConfiguration:
 
     @property
     def labels(self) -> LabelSet:
-        """What is segmented."""
+        """The classes or regions that are segmented."""
         return next(iter(self.folds.values())).labels
 
     @property
@@ -108,10 +108,10 @@ def common_folds(configurations: Sequence[TrainedConfiguration]) -> tuple[int, .
 
 def _check_same_data(first: TrainedConfiguration, other: TrainedConfiguration, folds: Sequence[int]) -> None:
     for fold in folds:
-        mine, theirs = first.folds[fold].record, other.folds[fold].record
+        record, other_record = first.folds[fold].record, other.folds[fold].record
         differences = {
-            "another dataset": mine.dataset_digest != theirs.dataset_digest,
-            "other held-out cases": set(mine.val) != set(theirs.val),
+            "another dataset": record.dataset_digest != other_record.dataset_digest,
+            "other held-out cases": set(record.val) != set(other_record.val),
             "other classes or regions": first.labels != other.folds[fold].labels,
         }
         if names := [words for words, differs in differences.items() if differs]:

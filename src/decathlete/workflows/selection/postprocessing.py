@@ -103,11 +103,11 @@ def _decide_structure(
     unit: Unit,
 ) -> list[StepDecision]:
     """Decide on every step of one structure, each by itself; then use at most one component filter."""
-    mine = [i for i, step in enumerate(steps) if step.settings["structures"] == [name]]
-    effective = [i for i in mine if any(i in of_case for of_case in changed.values())]
+    own = [i for i, step in enumerate(steps) if step.settings["structures"] == [name]]
+    effective = [i for i in own if any(i in of_case for of_case in changed.values())]
     confidence = 1 - (1 - CONFIDENCE) / max(len(effective), 1)
     decisions = []
-    for index in mine:
+    for index in own:
         after = {case: changed[case].get(index, dice) for case, dice in before.items()}
         decide = partial(_decide_step, name, steps[index], labels, before, after, patients, confidence)
         decisions.append(decide() if index in effective else _no_effect(name, steps[index]))

@@ -25,7 +25,7 @@ class SkeletonRecallLoss(StructureLoss):
 
     class Settings(ComponentSettings):
         max_radius: int = Field(default=8, ge=1, le=64)
-        """Greatest radius of a structure, voxels; what is thicker has its skeleton down to this depth only."""
+        """Maximum radius of a structure, voxels; what is thicker has its skeleton down to this depth only."""
         tube_radius: int = Field(default=1, ge=0, le=5)
         """Voxels by which the skeleton is thickened, within the structure."""
         smooth: float = Field(default=1e-5, gt=0)

@@ -22,7 +22,7 @@ class OptimizerSettings(ComponentSettings):
     weight_decay: float = Field(default=0.0, ge=0)
     """Strength with which weights are drawn to 0 in each step."""
     gradient_clip: float = Field(default=0.0, ge=0)
-    """Greatest norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
+    """Maximum norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
 
 
 class Optimizer(Protocol):

@@ -21,7 +21,7 @@ class AdamWOptimizer:
         weight_decay: float = Field(default=1e-4, ge=0)
         """Strength with which weights are drawn to 0 in each step."""
         gradient_clip: float = Field(default=1.0, ge=0)
-        """Greatest norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
+        """Maximum norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -21,9 +21,9 @@ class SgdOptimizer:
         weight_decay: float = Field(default=3e-5, ge=0)
         """Strength with which weights are drawn to 0 in each step."""
         gradient_clip: float = Field(default=12.0, ge=0)
-        """Greatest norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
+        """Maximum norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
-        """Momentum: share of the last step that is added to the next. 0: plain gradient descent."""
+        """SGD momentum. 0: plain gradient descent."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

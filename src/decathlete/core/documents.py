@@ -42,7 +42,9 @@ _LONE_SURROGATE = re.compile(
 _NUMBER = re.compile(r"[-+0-9a-fA-FxXoO_:.]+")
 
 
-def read_json(path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Any:
+def read_json(
+    path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "", code: str | None = None
+) -> Any:
     """Read and parse a JSON file.
 
     Raises:
@@ -55,7 +57,8 @@ def read_json(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         json.loads(text, object_pairs_hook=_check_names)
         return content
     except ValueError as problem:
-        raise error(f"is not valid JSON: {problem}", where=path, remedy=remedy or "correct this line") from None
+        remedy = remedy or "correct this line"
+        raise error(f"is not valid JSON: {problem}", where=path, remedy=remedy, code=code) from None
 
 
 def parse_json(text: str) -> Any:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from decathlete.core.documents import parse_json
-from decathlete.core.files import read_text
+from decathlete.core.documents import read_json
 from decathlete.core.schema import describe
 from decathlete.dataset.find_dataset import FOLDS
 from decathlete.dataset.groups import all_groups
@@ -77,19 +76,14 @@ def read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
     if not path.exists():
         raise ManifestError("does not exist", where=path, remedy="check the path", code="E-DATASET-SPLITS")
     remedy = f"correct it or remove it: it must be {_FORM}"
-    text = read_text(path, error=ManifestError, remedy=remedy)
+    content = read_json(path, error=ManifestError, remedy=remedy, code="E-DATASET-SPLITS")
+    if isinstance(content, dict) and "folds" in content:
+        content = content["folds"]
     try:
-        content = parse_json(text)
-        if isinstance(content, dict) and "folds" in content:
-            content = content["folds"]
         folds = TypeAdapter(tuple[Fold, ...]).validate_python(content)
-    except ValidationError as problem:  # a ValueError, too
+    except ValidationError as problem:
         raise problems_found(
             describe(problem), where=path, remedy=remedy, kind=ManifestError, code="E-DATASET-SPLITS"
-        ) from None
-    except ValueError as problem:
-        raise ManifestError(
-            f"is not valid JSON: {problem}", where=path, remedy=remedy, code="E-DATASET-SPLITS"
         ) from None
     if problems := fold_problems(folds, (case.id for case in spec.cases)):
         raise problems_found(problems, where=path, remedy=remedy, kind=ManifestError, code="E-DATASET-SPLITS")

@@ -437,6 +437,28 @@ def test_lines_of_a_table_are_counted_as_an_editor_counts_them(tmp_path: Path) -
         convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
 
 
+def test_columns_with_other_names_are_not_ignored(tmp_path: Path) -> None:
+    rows = ["case,image,label,patient,fold", "a,a.nii.gz,a_truth.nii.gz,P1,0", "b,b.nii.gz,b_truth.nii.gz,P2,1"]
+    with pytest.raises(DatasetError) as caught:
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+    assert "column 'patient' is not known: call it 'group'" in str(caught.value)
+    assert "column 'fold' is not known: call it 'split'" in str(caught.value)
+
+
+def test_columns_without_a_meaning_are_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = ["case,image,label,age", "a,a.nii.gz,a_truth.nii.gz,61", "b,b.nii.gz,b_truth.nii.gz,62"]
+    files = FileNames(channels="CT")
+    convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", files=files, workers=1)
+    assert "not used: age (columns without a meaning here)" in caplog.text
+
+
+def test_cells_without_a_column_are_told(tmp_path: Path) -> None:
+    rows = ["case,CT,label", "a,a.nii.gz,a_truth.nii.gz,,", "b,b.nii.gz,b_truth.nii.gz,P2"]
+    with pytest.raises(DatasetError, match="line 3: 4 cells, but 3 columns") as caught:
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+    assert "line 2" not in str(caught.value)
+
+
 def test_a_quotation_mark_without_its_fellow_is_told(tmp_path: Path) -> None:
     rows = ["case,CT,label", '"x,a.nii.gz,a_truth.nii.gz', *["y,b.nii.gz,b_truth.nii.gz"] * 8000]
     with pytest.raises(DatasetError, match=r"is not a table: line \d+: field larger than field limit"):

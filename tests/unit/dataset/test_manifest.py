@@ -335,6 +335,15 @@ def listed(*files: str, folds: tuple[object, ...] = ()) -> list[dict]:
     ]
 
 
+def test_a_fold_that_names_a_part_twice_is_rejected(tmp_path: Path) -> None:
+    manifest = DECATHLON | {"training": listed("a.nii.gz", "b.nii.gz", "d.nii.gz")}
+    text = '[{"train": ["a"], "val": ["b"], "val": ["d"]}]'
+    written(tmp_path, manifest).joinpath("splits_final.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"one object has the name 'val' twice") as caught:
+        find_given_splits(read_dataset(tmp_path))
+    assert caught.value.code == "E-DATASET-SPLITS"
+
+
 def test_folds_and_test_images_of_monais_data_lists_are_used(tmp_path: Path) -> None:
     training = listed("a.nii.gz", "b.nii.gz", "d.nii.gz", folds=(0, 1, None))
     testing = ["./imagesTs/c.nii.gz", {"image": "e.nii.gz", "label": "e_label.nii.gz"}]

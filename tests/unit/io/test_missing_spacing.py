@@ -61,6 +61,17 @@ def dicom(path: Path, **attributes) -> Path:
     return path
 
 
+def mgh(path: Path, **changes: bytes) -> Path:
+    """A file whose header is changed: ``grid`` is the flag of its geometry, ``spacing`` is of the first axis."""
+    nibabel.MGHImage(VOXELS_IJK, np.diag([0.5, 0.7, 2, 1])).to_filename(path)
+    content = bytearray(path.read_bytes())
+    for name, value in changes.items():
+        at = {"grid": 28, "spacing": 30}[name]
+        content[at : at + len(value)] = value
+    path.write_bytes(content)
+    return path
+
+
 MISSING: dict[str, tuple[Callable[[Path], Path], tuple[float, float, float]]] = {
     "pixdim 0": (lambda p: write_nifti(p / "x.nii", (1, 2, 0)), (3, 2, 1)),
     "pixdim -1": (lambda p: write_nifti(p / "x.nii", (-1, 2, 5)), (5, 2, 0.6)),
@@ -72,6 +83,8 @@ MISSING: dict[str, tuple[Callable[[Path], Path], tuple[float, float, float]]] = 
     "nrrd 0": (lambda p: nrrd(p / "x.nrrd", "spacings: 0.5 0.7 0"), (3, 0.7, 0.5)),
     "mha 0": (lambda p: mha(p / "x.mha", "ElementSpacing = 0.5 0.7 0"), (3, 0.7, 0.5)),
     "mha -1": (lambda p: mha(p / "x.mha", "ElementSpacing = 0.5 0.7 -1"), (3, 0.7, 0.5)),
+    "mgh without a grid": (lambda p: mgh(p / "x.mgh", grid=bytes(2)), GIVEN),
+    "mgh 0": (lambda p: mgh(p / "x.mgh", spacing=bytes(4)), (2, 0.7, 0.6)),
     "dicom": (lambda p: dicom(p / "x.dcm", PixelSpacing=None), GIVEN),
     "dicom 0": (lambda p: dicom(p / "x.dcm", PixelSpacing=[0, 0.75], SliceThickness=-2), (2, 0.8, 0.75)),
 }

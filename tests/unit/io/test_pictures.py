@@ -209,6 +209,77 @@ def test_pages_of_different_sizes_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "d.tif")
 
 
+def write_ome(path: Path, n_channels: int, n_slices: int, *planes: str, images: int = 1) -> Path:
+    """Six pages with the values 1 to 6, and the ``TiffData`` elements of an image."""
+    pages = np.stack([np.full((8, 9), page + 1, np.uint8) for page in range(6)])
+    pixels = (
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9" SizeY="8" SizeZ="{n_slices}" '
+        f'SizeC="{n_channels}" SizeT="1">{"".join(f"<TiffData {plane}/>" for plane in planes)}</Pixels>'
+    )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        + f'<Image ID="Image:0">{pixels}</Image>' * images
+        + "</OME>"
+    )
+    tifffile.imwrite(path, pages, photometric="minisblack", metadata=None, description=text)
+    return path
+
+
+PLANES = {
+    "all": ((1, 6), [""], [[1, 2, 3, 4, 5, 6]]),
+    "none": ((1, 6), [], [[1, 2, 3, 4, 5, 6]]),
+    "reversed": ((1, 6), [f'FirstZ="{z}" IFD="{5 - z}"' for z in range(6)], [[6, 5, 4, 3, 2, 1]]),
+    "channels between": (
+        (2, 3),
+        [f'FirstZ="{z}" FirstC="{c}" IFD="{2 * z + c}" PlaneCount="1"' for z in range(3) for c in range(2)],
+        [[1, 3, 5], [2, 4, 6]],
+    ),
+    "runs": ((2, 3), ['FirstC="1" IFD="0" PlaneCount="3"', 'IFD="3" PlaneCount="3"'], [[4, 5, 6], [1, 2, 3]]),
+    "from the third page": ((1, 4), ['IFD="2" PlaneCount="4"'], [[3, 4, 5, 6]]),
+}
+
+
+@pytest.mark.parametrize("case", PLANES)
+def test_ome_planes_are_read_from_the_pages_that_the_file_names(case: str, tmp_path: Path) -> None:
+    (n_channels, n_slices), planes, expected = PLANES[case]
+    path = write_ome(tmp_path / "o.ome.tif", n_channels, n_slices, *planes)
+    assert read_image(path).array_CZYX[..., 0, 0].tolist() == expected
+    if n_slices * n_channels == 6:
+        assert tifffile.imread(path).reshape(n_channels, n_slices, 8, 9)[..., 0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("planes", "problem"),
+    [
+        (['IFD="0"', 'FirstZ="2" IFD="1"'], "no page for 1 of 3 planes"),
+        (['IFD="0"', 'IFD="1"', 'FirstZ="1" IFD="1"'], "planes that have a page"),
+        (['IFD="4" PlaneCount="3"'], "beyond its end"),
+        (['FirstZ="3" IFD="0"'], "slice 3 of channel 0, which it does not declare"),
+        (['FirstZ="x"'], "'x' in FirstZ"),
+    ],
+)
+def test_ome_planes_without_a_page_of_their_own_are_rejected(planes: list[str], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=problem):
+        read_image(write_ome(tmp_path / "o.ome.tif", 1, 3, *planes))
+
+
+def test_an_ome_file_of_several_images_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="contains 2 images") as caught:
+        read_image(write_ome(tmp_path / "o.ome.tif", 1, 3, images=2))
+    assert "a file of its own" in caught.value.remedy
+
+
+def test_more_scans_of_a_jpeg_than_programs_write_are_rejected(tmp_path: Path) -> None:
+    """Each scan takes time for the whole picture, however few bytes it has."""
+    Pillow.fromarray(np.full((16, 16), 128, np.uint8)).save(tmp_path / "x.jpg", progressive=True)
+    assert read_image(tmp_path / "x.jpg").array_CZYX.shape == (1, 1, 16, 16)
+    content = (tmp_path / "x.jpg").read_bytes()
+    last = content.rindex(b"\xff\xda")
+    (tmp_path / "x.jpg").write_bytes(content[:-2] + content[last:-2] * 200 + content[-2:])
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        read_image(tmp_path / "x.jpg")
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".ome.tiff"])
 def test_a_label_map_in_mm_keeps_its_spacing(tmp_path: Path, suffix: str) -> None:
     geometry = Geometry.plain(STACK.shape, spacing_ZYX=(2e-3, 5e-4, 4e-6))

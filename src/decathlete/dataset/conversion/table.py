@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,16 @@ from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
 
+_log = logging.getLogger(__name__)
+
 _KNOWN = ("case", "image", "label", "group", "split")
+_MEANT = {
+    **dict.fromkeys(("id", "case_id", "name"), "case"),
+    **dict.fromkeys(("mask", "seg", "segmentation", "annotation"), "label"),
+    **dict.fromkeys(("patient", "patient_id", "subject", "subject_id"), "group"),
+    **dict.fromkeys(("fold", "folds", "set", "subset"), "split"),
+}
+"""Other names of columns -> the name that the table must use."""
 _SPLITS = {"": "train", "train": "train", "training": "train", "val": "val", "validation": "val", "test": "test"}
 _HELP = (
     "columns: case, image (or one per channel, with the name of the channel), label, and optionally group and split "
@@ -51,8 +61,11 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in cells_of]
     problems: list[str] = []
     columns = _channel_columns(header, channels, problems)
+    problems += _stray_cells(header, cells_of)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
+    if unused := [name for name in header if name and name not in (*_KNOWN, *columns)]:
+        _log.warning("%s: not used: %s (columns without a meaning here)", path, ", ".join(unused))
     parsed = _with_names(
         [_parse_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows], path.parent
     )
@@ -88,6 +101,10 @@ def _channel_columns(header: list[str], channels: Sequence[str], problems: list[
     """Return the columns that are channels; empty if there is a column ``image``."""
     problems += [f"two columns are called {name!r}" for name in sorted({n for n in header if header.count(n) > 1})]
     others = tuple(name for name in header if name and name not in _KNOWN)
+    meant = {name: _MEANT[name.lower()] for name in others if name.lower() in _MEANT and name not in channels}
+    problems += [
+        f"column {name!r} is not known: call it {known!r}" for name, known in meant.items() if known not in header
+    ]
     if "label" not in header:
         problems.append("it has no column 'label'")
     if "image" in header:
@@ -98,6 +115,15 @@ def _channel_columns(header: list[str], channels: Sequence[str], problems: list[
     if "case" not in header:
         problems.append("it has no column 'case'")
     return tuple(channels) or others
+
+
+def _stray_cells(header: list[str], cells_of: Sequence[tuple[int, list[str]]]) -> list[str]:
+    """Return a problem for each row with more cells than there are columns."""
+    return [
+        f"line {line}: {len(cells)} cells, but {len(header)} columns: write a path with a separator in quotation marks"
+        for line, cells in cells_of
+        if any(cells[len(header) :])
+    ]
 
 
 def _stray_columns(columns: Sequence[str], rows: Sequence[tuple[Path, ...]]) -> list[str]:

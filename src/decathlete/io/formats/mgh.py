@@ -82,10 +82,11 @@ class Mgh(ImageFormat):
 
 
 def _geometry(header: MghHeader, spacing: Triple | None, path: Path) -> Geometry:
+    """Return the grid: the file has spacings, directions, and the position of the centre."""
     i, j, k, _ = header.shape_IJKC
-    lengths_ZYX = np.linalg.norm(header.steps, axis=0)[_REVERSED]
-    known = complete_spacing(lengths_ZYX.tolist(), spacing, path)
+    spacing_IJK = complete_spacing(header.spacing_IJK[::-1], spacing, path)[::-1]
+    steps = header.cosines * np.array(spacing_IJK)
     matrix = np.eye(4)
-    matrix[:3, :3] = header.steps[:, _REVERSED] * (np.array(known) / np.where(lengths_ZYX > 0, lengths_ZYX, 1))
-    matrix[:3, 3] = header.origin
+    matrix[:3, :3] = steps[:, _REVERSED]
+    matrix[:3, 3] = header.centre - steps @ (np.array([i, j, k]) / 2)
     return Geometry.from_matrix((k, j, i), matrix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -16,6 +17,10 @@ _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD8))
 _SCAN, _END = 0xDA, 0xD9
 _APP1, _EXIF = 0xE1, b"Exif\0\0"
 _MAX_SEGMENTS = 10_000
+MAX_SCANS = 100
+"""libjpeg writes 10 for a progressive picture in colours."""
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""With a length after it. In the data of a scan, 0xFF is followed by 0 or by a restart marker."""
 
 
 def read_jpeg(path: Path) -> tuple[PictureHeader, bytes]:
@@ -29,6 +34,7 @@ def read_jpeg(path: Path) -> tuple[PictureHeader, bytes]:
     if not content.startswith(b"\xff\xd8\xff"):
         raise damage_error(path, "the file does not begin with a JPEG marker")
     frame = _find_frame(path, content)
+    _check_scans(path, content)
     precision, height, width, components = struct.unpack(">B2HB", frame[:6])
     check_sizes(path, (width, height))
     if components not in (1, 3) or precision != 8:
@@ -64,6 +70,19 @@ def _find_frame(path: Path, content: bytes) -> bytes:
     if len(frame) < 6:
         raise damage_error(path, "it contains no frame")
     return frame
+
+
+def _check_scans(path: Path, content: bytes) -> None:
+    """Reject more scans than programs write: each takes time for the whole picture, however few its bytes."""
+    at, n_scans = 2, 0
+    while match := _MARKER.search(content, at):
+        marker = match.group()[1]
+        n_scans += marker == _SCAN
+        if marker == _END:
+            return
+        if n_scans > MAX_SCANS:
+            raise header_error(path, f"has more than {MAX_SCANS} scans")
+        at = match.end() + int.from_bytes(content[match.end() : match.end() + 2], "big")
 
 
 def _unsupported(path: Path, what: str) -> ImageError:

@@ -56,7 +56,7 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_LINE = re.compile(r"\s*(?P<key>[^=:]*[^=:\s])\s*[=:]\s*(?P<value>.*?)\s*")
+_SEPARATOR = re.compile("[=:]")
 _LIST = re.compile(r"LIST( [0-9]{1,2}D?)?", re.IGNORECASE)
 
 
@@ -109,17 +109,17 @@ def _read_fields(stream: BufferedReader, path: Path) -> tuple[dict[str, str], li
 
 
 def _add_field(path: Path, fields: dict[str, str], line: str) -> None:
-    match = _LINE.fullmatch(line)
-    if match is None:
+    key, *values = (part.strip() for part in _SEPARATOR.split(line, maxsplit=1))
+    if not key or not values:
         raise header_error(path, f"has the line {shorten(line)}, which is not a field and its value")
-    name = _ALIASES.get(match["key"], match["key"])
+    name, (value,) = _ALIASES.get(key, key), values
     if name not in _CHECKED and name != _FREE_TEXT:
         return
     if name in fields:
         raise header_error(path, f"has the field {name} twice")
     if name != _FREE_TEXT:
-        check_field_length(path, name, match["value"])
-    fields[name] = match["value"]
+        check_field_length(path, name, value)
+    fields[name] = value
 
 
 def _read_list(stream: BufferedReader, path: Path, text: str) -> list[str]:

@@ -21,6 +21,8 @@ MAX_FOOTER = 2**24
 """Bytes after the voxels: scan parameters and the history of commands."""
 
 _TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
+_DEFAULT_COSINES = (-1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 1.0, 0.0)
+"""To the left, down, forward."""
 _FORM = struct.Struct(">7ih15f")
 
 
@@ -30,14 +32,16 @@ class MghHeader:
 
     Attributes:
         shape_IJKC: voxels along the three axes, and channels (frames).
-        steps: step of each axis, RAS mm, as columns.
-        origin: of the first voxel, RAS mm.
+        spacing_IJK: mm; ``None`` for an axis without one.
+        cosines: directions of the axes in RAS, as columns; FreeSurfer's default in files without a grid.
+        centre: RAS mm.
     """
 
     shape_IJKC: tuple[int, int, int, int]
     dtype: np.dtype[Any]
-    steps: NDArray[np.float64]
-    origin: NDArray[np.float64]
+    spacing_IJK: tuple[float | None, ...]
+    cosines: NDArray[np.float64]
+    centre: NDArray[np.float64]
 
     @property
     def n_bytes(self) -> int:
@@ -71,8 +75,13 @@ def read_mgh(path: Path) -> MghHeader:
     check_sizes(path, (i, j, k, channels))
     if has_grid and not all(isfinite(number) for number in numbers):
         raise header_error(path, "has a number that is not finite")
-    steps, origin = _grid(numbers if has_grid else [1.0, 1.0, 1.0, -1, 0, 0, 0, 0, -1, 0, 1, 0, 0, 0, 0], (i, j, k))
-    header = MghHeader(shape_IJKC=(i, j, k, channels), dtype=np.dtype(_TYPES[kind]), steps=steps, origin=origin)
+    header = MghHeader(
+        shape_IJKC=(i, j, k, channels),
+        dtype=np.dtype(_TYPES[kind]),
+        spacing_IJK=tuple(numbers[:3]) if has_grid else (None, None, None),
+        cosines=np.array(numbers[3:12] if has_grid else _DEFAULT_COSINES).reshape(3, 3).T,
+        centre=np.array(numbers[12:15] if has_grid else (0.0, 0.0, 0.0)),
+    )
     stored, claimed = path.stat().st_size, VOXELS_AT + header.n_bytes
     compressed = is_compressed(path)
     check_claim(
@@ -82,10 +91,3 @@ def read_mgh(path: Path) -> MghHeader:
         codec="deflate" if compressed else "raw",
     )
     return header
-
-
-def _grid(numbers: list[float], shape_IJK: tuple[int, int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps and the origin: the file has spacings, directions, and the position of the centre."""
-    spacing, cosines, centre = np.array(numbers[:3]), np.array(numbers[3:12]).reshape(3, 3).T, np.array(numbers[12:15])
-    steps = cosines * spacing
-    return steps, centre - steps @ (np.array(shape_IJK) / 2)

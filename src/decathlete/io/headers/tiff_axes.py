@@ -86,26 +86,30 @@ def _ome_axes(path: Path, pages: list[TiffPage], text: str) -> StackAxes:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as problem:
         raise header_error(path, f"has an OME-XML that cannot be parsed ({problem})") from None
-    pixels = root.find(".//{*}Image/{*}Pixels")
-    if pixels is None:
+    images = root.findall(".//{*}Image/{*}Pixels")
+    if len(images) > 1:
+        raise ImageError(
+            f"contains {len(images)} images",
+            where=path,
+            remedy="save each image in a file of its own",
+            code="E-IMAGE-FORMAT",
+        )
+    if not images:
         raise header_error(path, "has an OME-XML without pixels")
+    (pixels,) = images
     sizes = {axis: _count(path, pixels.get(f"Size{axis}", "1"), f"Size{axis}") for axis in "XYZCT"}
     _check_frames(path, sizes["T"])
     _check_one_file(path, pixels)
-    samples = pages[0].samples
-    n_channels, order = sizes["C"] // samples, pixels.get("DimensionOrder", "XYZCT")
-    n_pages = n_channels * sizes["Z"]
-    if n_pages > len(pages) or n_pages < 1 or (pages[0].width, pages[0].height) != (sizes["X"], sizes["Y"]):
+    n_channels = sizes["C"] // pages[0].samples
+    n_planes = n_channels * sizes["Z"]
+    if n_planes > len(pages) or n_planes < 1 or (pages[0].width, pages[0].height) != (sizes["X"], sizes["Y"]):
         raise header_error(path, f"declares {sizes} in its OME-XML and has {len(pages)} pages")
-    if len({page.layout for page in pages[:n_pages]}) > 1:
+    pages_CZ = _map_planes(path, pixels, n_channels, sizes["Z"], pages)
+    if len({pages[page].layout for row in pages_CZ for page in row}) > 1:
         raise header_error(path, "has pages of different sizes or types")
-    z_first = order.find("Z") < order.find("C")
     mm = {axis: _ome_length(pixels, axis) for axis in "XYZ"}
     return StackAxes(
-        pages_CZ=tuple(
-            tuple(c * sizes["Z"] + z if z_first else z * n_channels + c for z in range(sizes["Z"]))
-            for c in range(n_channels)
-        ),
+        pages_CZ=pages_CZ,
         spacing_ZYX=(mm["Z"], mm["Y"], mm["X"]),
         has_unit=any(mm.values()),
     )
@@ -133,17 +137,51 @@ def ome_description(array_CZYX: NDArray[Any], spacing_ZYX: Sequence[float] | Non
 
 
 def _check_one_file(path: Path, pixels: ElementTree.Element) -> None:
-    """Reject pages in other files, and pages in another order than the declared one."""
-    data = pixels.findall("{*}TiffData")
-    names = {uuid.get("FileName") for entry in data for uuid in entry.findall("{*}UUID")} - {None, path.name}
-    mapped = [entry for entry in data if entry.get("IFD") not in (None, "0") and len(data) == 1]
-    if len(names) > 1 or mapped:
+    """Reject an image whose pages are in several files. The one file may have been renamed."""
+    if len({uuid.get("FileName") for uuid in pixels.findall("{*}TiffData/{*}UUID")} - {None}) > 1:
         raise ImageError(
             "is one of several files of an OME-TIFF image",
             where=path,
             remedy="save the whole image in one file",
             code="E-IMAGE-FORMAT",
         )
+
+
+def _map_planes(
+    path: Path, pixels: ElementTree.Element, n_channels: int, n_slices: int, pages: list[TiffPage]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the page of each slice of each channel, as the ``TiffData`` elements say.
+
+    An element maps ``PlaneCount`` pages from ``IFD`` on to planes from ``FirstC``, ``FirstZ`` on, in the order of the
+    dimensions; without a count, one page if it names the first one, else all (OME schema 2016-06, TiffData).
+    """
+    order = pixels.get("DimensionOrder", "XYZCT")
+    planes = [(c, z) for c in range(n_channels) for z in range(n_slices)]
+    if order.find("Z") > order.find("C"):
+        planes.sort(key=lambda plane: plane[::-1])
+    place_of = {plane: place for place, plane in enumerate(planes)}
+    page_of: dict[tuple[int, int], int] = {}
+    for entry in pixels.findall("{*}TiffData") or [ElementTree.Element("TiffData")]:
+        page, channel, z = (_index(path, entry, name) for name in ("IFD", "FirstC", "FirstZ"))
+        place = place_of.get((channel // pages[0].samples, z))
+        if place is None:
+            raise header_error(path, f"maps a page to slice {z} of channel {channel}, which it does not declare")
+        default = 1 if entry.get("IFD") else len(planes)
+        n_mapped = _index(path, entry, "PlaneCount") if entry.get("PlaneCount") else default
+        mapped = planes[place : place + n_mapped]
+        if page_of.keys() & mapped or page + len(mapped) > len(pages):
+            raise header_error(path, f"maps page {page} of {len(pages)} to planes that have a page, or beyond its end")
+        page_of |= {plane: page + number for number, plane in enumerate(mapped)}
+    if missing := [plane for plane in planes if plane not in page_of]:
+        raise header_error(path, f"has no page for {len(missing)} of {len(planes)} planes")
+    return tuple(tuple(page_of[c, z] for z in range(n_slices)) for c in range(n_channels))
+
+
+def _index(path: Path, entry: ElementTree.Element, name: str) -> int:
+    text = entry.get(name, "0").strip()
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise header_error(path, f"has {text[:20]!r} in {name}, which is not the number of a page or plane")
+    return int(text)
 
 
 def _ome_length(pixels: ElementTree.Element, axis: str) -> float | None:

@@ -388,3 +388,11 @@ def test_lengths_are_read_in_their_unit(tmp_path: Path, name: str) -> None:
 def test_unknown_units_are_refused(tmp_path: Path, header: str, suffix: str, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read_grid(write(tmp_path / f"x{suffix}", header))
+
+
+def test_a_line_of_spaces_is_no_field(tmp_path: Path) -> None:
+    """It was read in a time that grew with the square of its length."""
+    spaces = " " * (MAX_LINE // 2 - 10)
+    with pytest.raises(ImageError, match="not a field and its value"):
+        read_grid(write(tmp_path / "x.mha", f"{spaces}a{spaces}\n{META}"))
+    assert read_grid(write(tmp_path / "y.mha", META.replace("NDims = 3", "  NDims:\t3  ")))[0] == 1

@@ -15,7 +15,10 @@ from robustness.kills import Reference, make_reference, remove
 from robustness.outcomes import Case, Outcome, causes, save, table
 from robustness.scenarios import SCENARIOS, Files, make_inputs
 
-_WRITING = ("preprocess", "train --epochs", "predict", "validate", "report", "convert", "import nnunet", "run --epochs")
+_WRITING = (
+    *("preprocess", "train --epochs", "predict", "validate", "report", "convert", "convert --merge", "import nnunet"),
+    *("export triton", "run --epochs", "select"),
+)
 
 FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "full disk": (disturbances.full_disk, _WRITING),

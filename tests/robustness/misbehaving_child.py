@@ -20,6 +20,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         while case.kind == "busy":
             pass
+        if case.kind == "broken":
+            raise ValueError("no such mutation")
         if case.kind == "blocked":
             time.sleep(10_000)
         print(json.dumps(asdict(Outcome(case=case, result=EQUAL))), flush=True)

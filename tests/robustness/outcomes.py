@@ -13,6 +13,7 @@ EQUAL, DIFFERENT, CLEAN = "equal", "different", "clean-error"
 VAGUE, TRACEBACK, CRASH, HANG = "vague-error", "traceback", "native-crash", "hang"
 WRONG, BATCH, MEMORY, ESCAPE = "silent-wrong", "batch-lost", "memory", "escape"
 LOST, LEFT, FINISHED, SKIPPED = "lost", "leftover", "finished", "skipped"
+HARNESS = "harness"
 
 CLASSES: dict[str, str] = {
     EQUAL: "accepted; equal to the honest input",
@@ -30,11 +31,12 @@ CLASSES: dict[str, str] = {
     LEFT: "temporary files or processes stay",
     FINISHED: "the command had finished before the signal came",
     SKIPPED: "not possible on this machine",
+    HARNESS: "the harness itself failed, so that nothing is known",
 }
 """Class -> meaning."""
 
 ACCEPTABLE = (EQUAL, DIFFERENT, CLEAN, FINISHED, SKIPPED)
-_ONLY_IF_ANY = (ESCAPE, VAGUE, LOST, LEFT, FINISHED, SKIPPED)
+_ONLY_IF_ANY = (ESCAPE, VAGUE, LOST, LEFT, FINISHED, SKIPPED, HARNESS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from robustness.outcomes import CRASH, HANG, MEMORY, Case, Outcome
+from robustness.outcomes import CRASH, HANG, HARNESS, MEMORY, Case, Outcome
 
 HANG_S = 30.0
 """Processor time of one case, and time without any of it, that count as hanging, also on a busy machine."""
@@ -78,8 +78,8 @@ class Child:
         code = self.process.wait()
         self.errors.seek(0)
         text = self.errors.read()[:6000].decode(errors="replace")
-        if code >= 0:  # the harness itself failed: not an outcome
-            raise RuntimeError(f"{case}: the process of the harness ended: {text}")
+        if code >= 0:
+            return Outcome(case=case, result=HARNESS, cause=f"{case.action}: {text.strip().rpartition(chr(10))[2]}")
         frames = [line.strip() for line in text.splitlines() if "/decathlete/" in line]
         place = frames[0].rpartition("/decathlete/")[2].replace('"', "") if frames else "native code"
         cause = f"{case.action}: {signal.Signals(-code).name} in {place}"

@@ -24,6 +24,7 @@ from robustness.outcomes import (
     DIFFERENT,
     EQUAL,
     HANG,
+    HARNESS,
     MEMORY,
     TRACEBACK,
     VAGUE,
@@ -151,7 +152,10 @@ def test_ends_of_commands_and_calls():
     assert [judge_call(lambda p=p: fail(p), {"mutant"}).result for p in calls.values()] == list(calls)
 
 
-@pytest.mark.parametrize(("kind", "result"), [("crash", CRASH), ("busy", HANG), ("blocked", HANG), ("fine", EQUAL)])
+@pytest.mark.parametrize(
+    ("kind", "result"),
+    [("crash", CRASH), ("busy", HANG), ("blocked", HANG), ("broken", HARNESS), ("fine", EQUAL)],
+)
 def test_a_process_that_crashes_or_hangs_is_seen(kind, result, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "HANG_S", 0.3)
     child = Child(tmp_path, "robustness.misbehaving_child")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 import decathlete
+from decathlete.core.copy_folder import copy_folder
 from decathlete.core.files import write_text
 from decathlete.core.rng import stream
 from decathlete.export.triton_config import WARMUP_FILES
@@ -32,11 +32,10 @@ def write_pipeline(model: ModelBundle, version: Path, *, code: bool) -> None:
     """Write ``model.py``, the bundle and, if ``code``, Decathlete's source into the folder of a version."""
     version.mkdir(parents=True)
     write_text(version / "model.py", _MODEL_PY)
-    shutil.copytree(model.folder, version / MODEL_FOLDER, ignore=shutil.ignore_patterns(".*"))
+    copy_folder(model.folder, version / MODEL_FOLDER, without=(".*",))
     if code:
         source = Path(decathlete.__file__).parent
-        target = version / CODE_FOLDER / source.name
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+        copy_folder(source, version / CODE_FOLDER / source.name, without=("__pycache__", "*.pyc", ".*"))
 
 
 def write_warmup(folder: Path, *, n_channels: int, shape_ZYX: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from decathlete.core.copy_folder import copy_folder
 from decathlete.core.files import read_text
 from decathlete.errors import OutputError
 from decathlete.export.triton_config import parse_config
@@ -40,7 +41,7 @@ def keep_other_versions(existing: Path, new: Path, *, version: int) -> None:
             code="E-OUTPUT-EXISTS",
         )
     for folder in others:
-        shutil.copytree(folder, new / folder.name, copy_function=_link_or_copy)
+        copy_folder(folder, new / folder.name, copy=_link_or_copy)
 
 
 def _other_versions(folder: Path, version: int) -> list[Path]:
@@ -54,7 +55,7 @@ def _interface(folder: Path) -> tuple[Any, ...]:
     return config.backend, config.platform, list(config.input), list(config.output)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Link a file, so that versions of GBs need no space twice; not every file system can."""
     try:
         os.link(source, target)

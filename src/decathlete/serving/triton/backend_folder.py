@@ -9,6 +9,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import decathlete
+from decathlete.core.copy_folder import copy_folder
 from decathlete.core.files import write_text
 from decathlete.errors import TritonError
 from decathlete.serving.triton.installed_server import ServerInstallation
@@ -53,7 +54,7 @@ def _copy_python_backend(server: ServerInstallation, folder: Path) -> None:
             remedy="install Decathlete with another version of Python",
             code="E-TRITON-MISSING",
         )
-    shutil.copytree(server.backends / "python", folder)
+    copy_folder(server.backends / "python", folder)
     shutil.copy2(stub, folder / _STUB)
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_fill_holes
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
@@ -19,9 +21,11 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import convert_to_nnunet
+from decathlete.io.volumes import Image
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.normalizations.ct import CtSettings
+from decathlete.preprocessing.prepare import prepare
 
 GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"
 
@@ -105,6 +109,38 @@ def test_nothing_is_resampled_where_nnunet_does_not(tmp_path: Path) -> None:
     assert plan.target((3.0, 0.5, 0.4)) == (3.0, 0.5, 0.4)
     assert plan.network.norm == "batch"  # nnUNetTrainerBN's, not that of the plans
     assert plan.axes(Geometry.plain((3, 4, 5))).permutation == (0, 1, 2)
+
+
+def _normalized_by_nnunet(image_CZYX: np.ndarray) -> np.ndarray:
+    """As nnU-Net's DefaultPreprocessor crops and normalises with ``use_mask_for_norm``."""
+    mask = binary_fill_holes((image_CZYX != 0).any(axis=0))
+    box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(mask))
+    mask, out = mask[box], image_CZYX[(slice(None), *box)].copy()
+    for channel in out:
+        channel[mask] = (channel[mask] - channel[mask].mean()) / max(channel[mask].std(), 1e-8)
+    return out
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_holes_are_masked_as_nnunet_masks_them(slices: int, tmp_path: Path) -> None:
+    """One slice of the image is not zero, and it has a hole, which nnU-Net does not fill."""
+    model = _model(tmp_path, "residual_2d_batch_norm")
+    n_channels = len(json.loads((model / "dataset.json").read_text())["channel_names"])
+    schemes, masks = ["ZScoreNormalization"] * n_channels, [True] * n_channels
+    _configured(model, normalization_schemes=schemes, use_mask_for_norm=masks)
+    plan = import_nnunet(model, tmp_path / "out").bundle.record.plan
+    image = np.zeros((n_channels, slices, 16, 18), np.float32)
+    image[:, slices // 2, 2:14, 3:15] = np.random.default_rng(0).normal(100, 10, (n_channels, 12, 12))
+    image[:, slices // 2, 6:9, 6:9] = 0
+    prepared = prepare(Image(array_CZYX=image, geometry=Geometry.plain(image.shape[1:])), plan).image_CZYX
+    np.testing.assert_allclose(prepared, _normalized_by_nnunet(image), atol=1e-4)
+    assert not prepared[:, 0, 4:7, 3:6].any()
+
+
+def test_a_model_without_masks_has_no_rule_about_holes(tmp_path: Path) -> None:
+    plan = import_nnunet(_model(tmp_path), tmp_path / "out").bundle.record.plan
+    assert plan.fill_slice_holes
+    assert "fill_slice_holes" not in plan.model_dump()
 
 
 def test_a_zip_file_gives_the_same_model_as_its_folder(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ import torch
 from scipy.ndimage import binary_fill_holes
 from typer.testing import CliRunner
 
+from cli_support import run_command
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
-from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
+from decathlete.errors import ArchiveError, DecathleteError, ModelError, OptionError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import convert_to_nnunet
 from decathlete.io.volumes import Image
@@ -201,8 +202,45 @@ def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
     assert best.folds == ("1",)
     assert best.bundle.record.weights == "best"
     assert import_nnunet(model, tmp_path / "all", folds=["all"]).folds == ("all",)
-    with pytest.raises(ModelError, match=r"in every one of the folds 7\n  → choose --folds among 0, 1, all"):
+    with pytest.raises(
+        ModelError, match=r"in fold_7\n  → choose --folds among 0, 1, all, or leave it out for every fold"
+    ):
         import_nnunet(model, tmp_path / "none", folds=[7])
+    with pytest.raises(ModelError, match="in every one of the folds 0, 7"):
+        import_nnunet(model, tmp_path / "none", folds=[0, 7])
+    with pytest.raises(OptionError, match="fold 1 is named twice"):
+        import_nnunet(model, tmp_path / "none", folds=[1, "1"])
+
+
+def test_fold_all_is_the_network_trained_on_all_cases(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    shutil.copytree(model / "fold_1", model / "fold_all")
+    every = import_nnunet(model, tmp_path / "every")
+    assert every.folds == ("0", "1")
+    assert "fold_all, the network trained on all cases, is not imported: use --folds all" in every.notes[0]
+    given = ["import", "nnunet", str(model), "--output", str(tmp_path / "all"), "--folds", "all"]
+    said = CliRunner().invoke(app, given).output
+    assert "fold_all (trained on all cases), in" in said
+    assert "folds 0, 1 are not imported" in said
+    alone, name = ModelBundle.load(tmp_path / "all"), "encoder.0.0.conv.weight"
+    assert alone.record.n_networks == 1
+    assert torch.equal(alone.build().state_dict()[name], every.bundle.build(1).state_dict()[name])
+    for fold in ("fold_0", "fold_1"):
+        shutil.rmtree(model / fold)
+    assert import_nnunet(model, tmp_path / "only").folds == ("all",)
+
+
+@pytest.mark.parametrize("folds", ["", "-1", "4-0", "0,,1", "every"])
+def test_folds_that_are_no_list_are_rejected(folds: str, tmp_path: Path) -> None:
+    said = run_command("import", "nnunet", str(GOLDEN / "plain_3d"), "-o", str(tmp_path / "out"), f"--folds={folds}")
+    assert said.code == 2
+    assert f"--folds {folds!r} is not a list of nnU-Net's folds" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_range_of_folds(tmp_path: Path) -> None:
+    said = run_command("import", "nnunet", str(GOLDEN / "plain_3d"), "-o", str(tmp_path / "out"), "--folds", "0-1")
+    assert "fold 0, 1, in" in said.out
 
 
 def test_the_best_checkpoints_where_there_are_no_others(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
         raise OutputError(
             "exists and is not an exported program, or not one alone",
             where=path,
-            remedy="choose another --output",
+            remedy="choose another --output, or delete it if it is a damaged export",
             code="E-OUTPUT-EXISTS",
         )
     if not overwrite:

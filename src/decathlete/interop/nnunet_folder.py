@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from decathlete.core.choices import Weights
+from decathlete.core.digits import parse_digits
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import DecathleteError, ModelError, OptionError
 from decathlete.transfer.zips import unpack_zip
@@ -155,7 +156,10 @@ def find_checkpoints(
     paths = {kind: {p.parent.name[5:]: p for p in model.glob(f"fold_*/{CHECKPOINTS[kind]}")} for kind in kinds}
     for kind in kinds:
         by_fold = paths[kind]
-        names = list(folds) or sorted(by_fold.keys() - {"all"}, key=lambda fold: (len(fold), fold)) or sorted(by_fold)
+        numbered = sorted(
+            (fold for fold in by_fold if parse_digits(fold) is not None), key=lambda fold: (len(fold), fold)
+        )
+        names = list(folds) or numbered or sorted(by_fold.keys() & {"all"})
         if names and all(fold in by_fold for fold in names):
             return kind, [FoldCheckpoint(fold=fold, path=by_fold[fold]) for fold in names]
     files = " or ".join(CHECKPOINTS[kind] for kind in kinds)

@@ -205,6 +205,11 @@ def test_a_new_repository_appears_with_both_models(
     assert {path.name for path in tmp_path.iterdir()} == {"m", "r"}
 
 
+def test_images_have_no_effect_on_a_pipeline(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--input has no effect without the network"):
+        export_triton(model, tmp_path / "r", settings=TritonSettings(models="pipeline"), inputs=tmp_path)
+
+
 def test_what_a_killed_export_left_in_a_repository_is_removed(model: Path, tmp_path: Path) -> None:
     settings = TritonSettings(name="a", models="pipeline", code=False)
     export_triton(model, tmp_path / "r", settings=settings)

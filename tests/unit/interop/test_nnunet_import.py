@@ -230,6 +230,14 @@ def test_fold_all_is_the_network_trained_on_all_cases(tmp_path: Path) -> None:
     assert import_nnunet(model, tmp_path / "only").folds == ("all",)
 
 
+def test_a_copy_of_a_fold_is_not_averaged(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    shutil.copytree(model / "fold_0", model / "fold_0_old")
+    made = import_nnunet(model, tmp_path / "out")
+    assert made.folds == ("0", "1")
+    assert "folds 0_old are not imported" in made.notes[0]
+
+
 @pytest.mark.parametrize("folds", ["", "-1", "4-0", "0,,1", "every"])
 def test_folds_that_are_no_list_are_rejected(folds: str, tmp_path: Path) -> None:
     said = run_command("import", "nnunet", str(GOLDEN / "plain_3d"), "-o", str(tmp_path / "out"), f"--folds={folds}")
@@ -373,9 +381,10 @@ def test_all_reasons_are_said_together(tmp_path: Path) -> None:
     assert all(reason in said for reason in ("cascade", "MyNorm", "Tiff3DIO", "nnUNetv2_predict"))
 
 
-def test_intensities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mean", "std"), [(float("nan"), 1.0), (0.0, -1.0)])
+def test_intensities_that_are_no_numbers_are_refused(mean: float, std: float, tmp_path: Path) -> None:
     model = _model(tmp_path)
-    channels = {"0": {"mean": float("nan"), "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 1.0}}
+    channels = {"0": {"mean": mean, "std": std, "percentile_00_5": 0.0, "percentile_99_5": 1.0}}
     _edit(model / "plans.json", lambda plans: plans.update(foreground_intensity_properties_per_channel=channels))
     with pytest.raises(ModelError, match="channel 0, CTNormalization, has no intensities in the plans"):
         import_nnunet(model, tmp_path / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -82,7 +83,7 @@ class TritonRepository(ExportResult):
         )
         return (
             f"Triton model repository {self.path} with {' and '.join(self.models)}{compared}\n"
-            f"start a server with: decathlete triton start {self.path}"
+            f"start a server with: decathlete triton start {shlex.quote(str(self.path))}"
         )
 
 

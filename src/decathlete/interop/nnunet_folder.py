@@ -150,7 +150,9 @@ def find_checkpoints(
     """
     if repeated := next((fold for number, fold in enumerate(folds) if fold in folds[:number]), None):
         raise OptionError(
-            f"--folds: fold {repeated} is named twice, so that it would count twice", remedy="name each fold once"
+            f"--folds: fold {repeated} is named twice, so that it would count twice",
+            remedy="name each fold once",
+            code="E-OPTION-FOLD",
         )
     kinds: list[Weights] = [weights] if weights else ["final", "best"]
     paths = {kind: {p.parent.name[5:]: p for p in model.glob(f"fold_*/{CHECKPOINTS[kind]}")} for kind in kinds}

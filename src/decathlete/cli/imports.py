@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,13 @@ from decathlete.cli import options as o
 from decathlete.cli.option_values import parse_decimals, parse_dims, parse_integers, parse_names
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import Modality, Norm, Weights
+from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.interop.dynunet_options import DynUNetOptions
 
 SETTINGS, NETWORK = "Settings that a checkpoint does not contain", "Network"
+_FOLDS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the new model.")]
 
 
@@ -38,7 +41,11 @@ def import_nnunet(
     folds: Annotated[
         str | None,
         typer.Option(
-            "--folds", metavar="FOLDS", show_default="all", help="Folds that are imported and averaged: 0,1,4, or all."
+            "--folds",
+            metavar="FOLDS",
+            show_default="every fold; fold_all if it is the only one",
+            help="Folds that are imported and averaged: 0-4 or 0,2. "
+            "all: the network that was trained on all cases, nnU-Net's fold_all.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -47,21 +54,45 @@ def import_nnunet(
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Import a trained nnU-Net v2 model with all its folds. `predict` gives the same results as nnUNetv2_predict."""
+    """Import a trained nnU-Net v2 model with its folds. `predict` gives the same results as nnUNetv2_predict."""
     from decathlete.interop.nnunet import import_nnunet as import_model
 
     imported = import_model(
         source,
         output,
         configuration=configuration,
-        folds=[fold.strip() for fold in (folds or "").split(",") if fold.strip()],
+        folds=_parse_folds(folds),
         weights=checkpoint,
         overwrite=overwrite,
     )
     for note in imported.notes:
         echo(f"note: {note}", err=True)
     plan = imported.bundle.record.plan
-    echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(imported.folds)}, in {imported.bundle.folder}")
+    folds_text = (
+        "fold_all (trained on all cases)" if imported.folds == ("all",) else f"fold {', '.join(imported.folds)}"
+    )
+    echo(f"{plan.dims}D model of {plan.dataset}, {folds_text}, in {imported.bundle.folder}")
+
+
+def _parse_folds(text: str | None) -> list[str]:
+    """Parse the value of ``--folds``: numbers, ranges and ``all``. ``None`` is an empty list: every fold.
+
+    Raises:
+        OptionError: the text is not a list of folds.
+    """
+    folds: list[str] = []
+    for part in [] if text is None else text.replace(" ", "").split(","):
+        match = _FOLDS.fullmatch(part)
+        numbers = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
+        named = ["all"] if part == "all" else [str(fold) for fold in numbers]
+        if not named:
+            raise OptionError(
+                f"--folds {text!r} is not a list of nnU-Net's folds",
+                remedy="write e.g. --folds 0,1,4 or 0-4, or --folds all for fold_all; leave it out for every fold",
+                code="E-OPTION-SYNTAX",
+            )
+        folds += named
+    return folds
 
 
 @dataclass(frozen=True, kw_only=True)

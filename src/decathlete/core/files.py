@@ -262,6 +262,11 @@ def access_error(problem: OSError, path: Path, *, kind: type[DecathleteError]) -
     )
 
 
+def list_files(folder: Path) -> list[str]:
+    """Return the files below a folder, relative to it, with ``/`` between the parts, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():

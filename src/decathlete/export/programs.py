@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,11 @@ class ExportedProgram(ExportResult):
             f"program in {self.path}; logits differ from the model's by {self.difference:.1e} of the greatest, on "
             f"{self.checked_on} windows of {self.windows_of}"
         )
+
+    def describe_joint_use(self, parts: Sequence[ExportResult]) -> str:
+        """Return the options of ``predict``."""
+        together = " ".join(f"--model {shlex.quote(str(part.path))}" for part in parts)
+        return f"a program for each plan; use all for a prediction: {together}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +255,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
         raise OutputError(
             "exists and is not an exported program, or not one alone",
             where=path,
-            remedy="choose another --output",
+            remedy="choose another --output, or delete it if it is a damaged export",
             code="E-OUTPUT-EXISTS",
         )
     if not overwrite:

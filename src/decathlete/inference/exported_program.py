@@ -28,6 +28,8 @@ PREVIOUS_STAGE_FOLDER = "previous_stage"
 RECORD_KEY = "decathlete"
 """Name of the record inside a program: in ONNX's ``metadata_props``, in OpenVINO's ``rt_info``."""
 _EXPORT_AGAIN = "export the model again with --overwrite"
+_DELETE = "delete the folder of the program, and export the model again"
+"""What to do without a readable record: nothing else says that the folder may be replaced."""
 
 
 class Quantisation(Schema):
@@ -109,7 +111,7 @@ class ExportedFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record = ProgramRecord.load(folder / RECORD_FILE, error=ModelError, remedy=_EXPORT_AGAIN)
+        self.record = ProgramRecord.load(folder / RECORD_FILE, error=ModelError, remedy=_DELETE)
         self.engine = self._find_engine()
         self.file = folder / str(self.engine.program_file)
         self._check_files()

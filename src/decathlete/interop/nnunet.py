@@ -68,7 +68,8 @@ def import_nnunet(
             file exported by nnU-Net.
         output: folder of the new model.
         configuration: ``2d`` or ``3d_fullres``, if there are several.
-        folds: folds to import, by default all; their logits are averaged.
+        folds: folds to import, such as ``[0, 1]``; their logits are averaged. ``["all"]``: the network that was trained
+            on all cases, nnU-Net's ``fold_all``. Empty: every numbered fold, or ``fold_all`` if there is no other.
         weights: checkpoints to import: ``final`` or ``best``; ``None``: final if they exist, else best.
         overwrite: replace an existing model at ``output``.
 
@@ -243,11 +244,15 @@ def _postprocessing_notes(model: Path) -> list[str]:
 
 
 def _fold_notes(model: Path, kind: Weights, checkpoints: Sequence[FoldCheckpoint]) -> list[str]:
-    imported = {fold.fold for fold in checkpoints}
-    others = sorted(path.name[5:] for path in model.glob("fold_*") if path.name[5:] not in imported | {"all"})
-    return (
-        [f"folds {', '.join(others)} are not imported: not selected, or without a {kind} checkpoint"] if others else []
-    )
+    available = {path.name[5:] for path in model.glob("fold_*")}
+    others = sorted(available - {fold.fold for fold in checkpoints}, key=lambda fold: (len(fold), fold))
+    numbered = [fold for fold in others if fold != "all"]
+    notes = []
+    if numbered:
+        notes.append(f"folds {', '.join(numbered)} are not imported: not selected, or without a {kind} checkpoint")
+    if len(numbered) < len(others):
+        notes.append("fold_all, the network trained on all cases, is not imported: use --folds all to import it alone")
+    return notes
 
 
 def _trainer_notes(trainer: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import atomic_path, replace_folder, write_json
+from decathlete.core.files import atomic_path, file_digest, list_files, replace_folder, write_json
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.schema import Schema
@@ -22,15 +23,17 @@ from decathlete.interop.nnunet_export_plan import (
     find_unsupported_features,
     make_dataset_json,
     make_plans_json,
-    nnunet_ignore_value,
+    nnunet_labels,
 )
 from decathlete.interop.nnunet_weights import convert_to_nnunet
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.unet_spec import as_unet
+from decathlete.preprocessing.normalize import needs_mask
 from decathlete.version import __version__
 
 CHECKPOINT = "checkpoint_final.pth"
 ORIGIN = "exported_from.json"
+_EXPORTED_FILE = re.compile(rf"plans\.json|dataset\.json|{re.escape(ORIGIN)}|fold_[0-9]+/{re.escape(CHECKPOINT)}")
 
 
 class Origin(Schema):
@@ -39,10 +42,12 @@ class Origin(Schema):
     Attributes:
         decathlete: version that exported the model.
         model: digest of the bundle.
+        sha256: file in the folder -> its digest.
     """
 
     decathlete: str
     model: str
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,13 @@ class NnUNetExportResult:
     @property
     def command(self) -> str:
         """Command of nnU-Net that predicts with the model."""
-        folds = " ".join(map(str, range(self.folds)))
-        return f"nnUNetv2_predict_from_modelfolder -m {shlex.quote(str(self.folder))} -f {folds} -i IMAGES -o OUTPUT"
+        return prediction_command(self.folder, self.folds)
+
+
+def prediction_command(folder: Path, folds: int) -> str:
+    """Return the command of nnU-Net that predicts with the networks ``fold_0``, ``fold_1``, ... in a model's folder."""
+    numbers = " ".join(map(str, range(folds)))
+    return f"nnUNetv2_predict_from_modelfolder -m {shlex.quote(str(folder))} -f {numbers} -i IMAGES -o OUTPUT"
 
 
 def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = False) -> NnUNetExportResult:
@@ -77,11 +87,11 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
     Args:
         model: folder of a run or of a model.
         output: new folder, with ``plans.json``, ``dataset.json`` and ``fold_0``.
-        overwrite: replace an existing nnU-Net model at ``output``.
+        overwrite: replace an earlier export at ``output``. An undamaged export of the same model is kept.
 
     Raises:
         ModelError: there is no model, or nnU-Net cannot represent it; the message lists every reason.
-        OutputError: ``output`` exists and is something else, or it cannot be written.
+        OutputError: ``output`` exists and is not an export alone, or it cannot be written.
     """
     folder = check_output_path(output)
     bundle = ModelBundle.load(Path(model))
@@ -94,36 +104,45 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
             remedy="predict with decathlete itself",
             code="E-MODEL-UNSUPPORTED",
         )
-    origin = Origin(decathlete=__version__, model=bundle.digest)
     with locked_output(folder):
-        if not _is_exported(folder, origin, overwrite=overwrite):
-            _write(bundle, folder, origin)
+        if not _is_exported(folder, bundle, overwrite=overwrite):
+            _write(bundle, folder)
     record = bundle.record
     return NnUNetExportResult(
         folder=folder, folds=record.n_networks, mirror_axes=_mirror_axes(bundle), notes=tuple(_notes(bundle))
     )
 
 
-def _is_exported(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
-    """Return whether the folder contains the same export. Only nnU-Net models are replaced.
+def _is_exported(folder: Path, bundle: ModelBundle, *, overwrite: bool) -> bool:
+    """Return whether the folder contains an undamaged export of the model.
 
     Raises:
-        OutputError: the folder is not a nnU-Net model, or contains another model and ``overwrite`` is not set.
+        OutputError: the folder contains something else than an export; or an export of another model, or a changed
+            one, and ``overwrite`` is not set.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    if not (folder / "plans.json").is_file():
-        raise OutputError(
-            "exists and is not an nnU-Net model", where=folder, remedy="choose another folder", code="E-OUTPUT-EXISTS"
-        )
     try:
-        if Origin.load(folder / ORIGIN) == origin:
-            return True
+        origin = Origin.load(folder / ORIGIN)
     except DecathleteError:
-        pass  # written by nnU-Net itself or by another release
+        origin = None  # damaged, or written by another release
+    changed = None
+    if origin is not None and (origin.decathlete, origin.model) == (__version__, bundle.digest):
+        changed = [name for name, digest in origin.sha256.items() if not _has_digest(folder / name, digest)]
+    if changed == []:
+        return True
+    if (foreign := _find_foreign(folder)) is not None:
+        raise OutputError(
+            f"exists and is not an exported nnU-Net model alone: {foreign}",
+            where=folder,
+            remedy="choose another folder",
+            code="E-OUTPUT-EXISTS",
+        )
     if not overwrite:
         raise OutputError(
-            "contains another model",
+            f"contains this model, but was changed or damaged after the export: {', '.join(changed)}"
+            if changed
+            else "contains another model, or the export of another release",
             where=folder,
             remedy="use --overwrite to replace it, or choose another folder",
             code="E-OUTPUT-EXISTS",
@@ -131,14 +150,27 @@ def _is_exported(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
     return False
 
 
-def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
+def _find_foreign(folder: Path) -> str | None:
+    """Return what in a folder does not belong to an export, as a clause; ``None``: nothing."""
+    if not (folder / ORIGIN).is_file():
+        return f"it has no {ORIGIN}"
+    others = [name for name in list_files(folder) if not _EXPORTED_FILE.fullmatch(name)]
+    return f"it contains {others[0]}" if others else None
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _write(bundle: ModelBundle, folder: Path) -> None:
     plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
     with replace_folder(folder) as partial:
         write_json(partial / "plans.json", make_plans_json(plan))
         write_json(partial / "dataset.json", make_dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))
         for number in range(bundle.record.n_networks):
             _write_checkpoint(partial / f"fold_{number}" / CHECKPOINT, _make_checkpoint(bundle, number))
-        origin.save(partial / ORIGIN)
+        digests = {name: file_digest(partial / name) for name in list_files(partial)}
+        Origin(decathlete=__version__, model=bundle.digest, sha256=digests).save(partial / ORIGIN)
 
 
 def _make_checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
@@ -169,15 +201,26 @@ def _write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def _notes(bundle: ModelBundle) -> list[str]:
     record = bundle.record
     notes = []
-    ignore, exported = record.plan.labels.ignore, nnunet_ignore_value(record.plan.labels)
-    if ignore != exported:
-        notes.append(f"the ignore label {ignore} is {exported} in nnU-Net, which requires the value after the classes")
+    labels, exported = record.plan.labels, nnunet_labels(record.plan.labels)
+    if labels.ignore != exported.ignore:
+        classes = "classes of its regions" if labels.regions else "classes"
+        notes.append(
+            f"the ignore label {labels.ignore} is {exported.ignore} in nnU-Net, which requires the value after the "
+            f"{classes}"
+        )
     if _mirror_axes(bundle) != tuple(record.mirror_axes):
         notes.append(
             "nnU-Net does not average over flips from left to right, because it cannot swap the outputs of mirror pairs"
         )
     if record.plan.orientation == "canonical":
         notes.append("nnU-Net's NibabelIOWithReorient reorients images to RAS and reads only NIfTI files")
+    elif record.plan.spacing_unit == "pixel":
+        notes.append("nnU-Net's NibabelIO reads only NIfTI files: convert the images, with a spacing of 1")
+    if record.plan.dims == 2 and needs_mask(record.plan.normalization) and record.plan.fill_slice_holes:
+        notes.append(
+            "nnU-Net does not fill the holes of the object in images of a single slice, which changes their "
+            "normalisation; a model trained with --set fill_slice_holes=false fills none either"
+        )
     if record.temperature != 1:
         notes.append(f"its temperature {record.temperature:g} is left out, because nnU-Net does not scale its logits")
     if record.postprocessing:

@@ -101,24 +101,23 @@ def make_plans_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def nnunet_ignore_value(labels: LabelSet) -> int | None:
-    """Return the ignore value of a nnU-Net model, one above all classes; ``None``: the labels have none."""
-    return None if labels.ignore is None else max(labels.values) + 1
+def nnunet_labels(labels: LabelSet) -> LabelSet:
+    """Return labels as nnU-Net needs them.
+
+    The background is called ``background``. A region model has only the classes of its regions: nnU-Net does not know
+    others. The ignore label has the value after the greatest class (nnU-Net loads no other model).
+    """
+    used = {value for structure in labels.structures for value in structure.values}
+    classes = tuple(c for c in labels.foreground if c.value in used)
+    ignore = None if labels.ignore is None else max(used, default=0) + 1
+    background = labels.classes[0].revised(name="background")
+    # A copy: the names of classes need not be unique where only those of regions are written.
+    return labels.model_copy(update={"classes": (background, *classes), "ignore": ignore})
 
 
 def make_dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
-    """Return ``dataset.json`` with the entries for prediction. Call :func:`find_unsupported_features` first.
-
-    The ignore label becomes the highest value, which nnU-Net requires (:func:`nnunet_ignore_value`).
-    """
-    labels = plan.labels.revised(ignore=nnunet_ignore_value(plan.labels))
-    background = labels.classes[0].revised(name="background")
-    content = ManifestContent(
-        name=plan.dataset,
-        channels=plan.channels,
-        labels=labels.model_copy(update={"classes": (background, *labels.foreground)}),
-        training=(),
-    )
+    """Return ``dataset.json`` with the entries for prediction. Call :func:`find_unsupported_features` first."""
+    content = ManifestContent(name=plan.dataset, channels=plan.channels, labels=nnunet_labels(plan.labels), training=())
     return nnunet_manifest(content) | {
         "numTraining": n_training,
         "overwrite_image_reader_writer": _READERS[plan.orientation],

@@ -34,8 +34,9 @@ class Intensities(_Part):
 
     @property
     def are_known(self) -> bool:
-        """Return whether all are numbers. nnU-Net writes NaN for a channel without foreground."""
-        return all(map(math.isfinite, (self.mean, self.std, self.percentile_00_5, self.percentile_99_5)))
+        """Return whether all are possible numbers. nnU-Net writes NaN for a channel without foreground."""
+        numbers = (self.mean, self.std, self.percentile_00_5, self.percentile_99_5)
+        return all(map(math.isfinite, numbers)) and self.std >= 0
 
 
 class ArchitectureKwargs(_Part):

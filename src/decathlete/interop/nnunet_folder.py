@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from decathlete.core.choices import Weights
+from decathlete.core.digits import parse_digits
 from decathlete.core.scratch import scratch_folder
-from decathlete.errors import DecathleteError, ModelError
+from decathlete.errors import DecathleteError, ModelError, OptionError
 from decathlete.transfer.zips import unpack_zip
 
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -138,26 +139,43 @@ def find_checkpoints(
 
     Args:
         model: folder of the model.
-        folds: folds to use; empty: all, or ``fold_all`` if it is the only one (as in nnU-Net).
+        folds: folds to use, each once; ``all`` is ``fold_all``. Empty: every numbered fold, or ``fold_all`` if there is
+            no other. nnU-Net uses every numbered fold, too.
         weights: kind of the checkpoints; ``None``: final if they exist, else best.
         where: path for messages.
 
     Raises:
+        OptionError: a fold is named twice.
         ModelError: one of the folds, or every fold, has no such checkpoint.
     """
+    if repeated := next((fold for number, fold in enumerate(folds) if fold in folds[:number]), None):
+        raise OptionError(
+            f"--folds: fold {repeated} is named twice, so that it would count twice",
+            remedy="name each fold once",
+            code="E-OPTION-FOLD",
+        )
     kinds: list[Weights] = [weights] if weights else ["final", "best"]
     paths = {kind: {p.parent.name[5:]: p for p in model.glob(f"fold_*/{CHECKPOINTS[kind]}")} for kind in kinds}
     for kind in kinds:
         by_fold = paths[kind]
-        names = list(folds) or sorted(by_fold.keys() - {"all"}, key=lambda fold: (len(fold), fold)) or sorted(by_fold)
+        numbered = sorted(
+            (fold for fold in by_fold if parse_digits(fold) is not None), key=lambda fold: (len(fold), fold)
+        )
+        names = list(folds) or numbered or sorted(by_fold.keys() & {"all"})
         if names and all(fold in by_fold for fold in names):
             return kind, [FoldCheckpoint(fold=fold, path=by_fold[fold]) for fold in names]
     files = " or ".join(CHECKPOINTS[kind] for kind in kinds)
     available = sorted({fold for by_fold in paths.values() for fold in by_fold})
     raise ModelError(
-        f"has no {files} " + (f"in every one of the folds {', '.join(folds)}" if folds else "in any fold"),
+        f"has no {files} in {_describe_folds(folds)}",
         where=where,
-        remedy=f"choose --folds among {', '.join(available)}"
+        remedy=f"choose --folds among {', '.join(available)}, or leave it out for every fold"
         if available
         else "export the model again, with its checkpoints",
     )
+
+
+def _describe_folds(folds: Sequence[str]) -> str:
+    if len(folds) > 1:
+        return f"every one of the folds {', '.join(folds)}"
+    return f"fold_{folds[0]}" if folds else "any fold"

@@ -22,6 +22,7 @@ from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.plan import Plan, Range, Resampling, TrainingRanges
 from decathlete.preprocessing.normalizations.ct import CtSettings
 from decathlete.preprocessing.normalizations.zscore import ZScoreSettings
+from decathlete.preprocessing.normalize import needs_mask
 
 _READERS: dict[str, Orientation] = {
     "SimpleITKIO": "stored",
@@ -76,6 +77,7 @@ def build_plan(
         "patch_size": tuple(configuration.patch_size),
         "batch_size": configuration.batch_size,
         "normalization": normalization,
+        "fill_slice_holes": not needs_mask(normalization),
         "resampling": resampling,
         "network": network.spec,
         "mirror_axes": mirror_axes,

@@ -44,7 +44,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         *([("coarse start", _coarse_start(plan), ("coarse_start", "coarse_start.share"))] if plan.coarse_start else []),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
-        ("channels", _channels(plan), ("normalization", "foreground_channel")),
+        ("channels", _channels(plan), ("normalization", "foreground_channel", "fill_slice_holes")),
         *([("previous stage", plan.previous_stage, ("previous_stage",))] if plan.previous_stage else []),
         *([("regions", regions, ("labels",))] if regions else []),
         ("steps", plan.preprocessing_order, ("preprocessing_order",)),
@@ -77,7 +77,9 @@ def _channels(plan: Plan) -> str:
         f"{name}: {NORMALIZATIONS.build(settings).describe()}"
         for name, settings in zip(plan.channels, plan.normalization, strict=True)
     ]
-    return "; ".join([*channels, *([_foreground(plan)] if plan.foreground_channel else [])])
+    foreground = [_foreground(plan)] if plan.foreground_channel else []
+    holes = [] if plan.fill_slice_holes else ["holes of the object in single slices are not filled"]
+    return "; ".join([*channels, *foreground, *holes])
 
 
 def _foreground(plan: Plan) -> str:

@@ -96,6 +96,8 @@ class Plan(Schema):
             outside.
         foreground_rule: definition of the foreground: the ``object`` (non-zero voxels, holes filled), or the voxels
             where every normalised channel is ``positive``, as in NVIDIA's recipe.
+        fill_slice_holes: whether holes of the object belong to it in an image of a single slice, too. nnU-Net fills
+            holes only in volumes.
         network: specification of the network, of any architecture.
         keep_largest: whether predictions keep only the largest connected component of the foreground.
         structure_codes: codes of structures in DICOM objects, where the dataset declares them. No decision depends on
@@ -129,6 +131,7 @@ class Plan(Schema):
     normalization: tuple[AnyNormalization, ...]
     foreground_channel: bool = False
     foreground_rule: ForegroundRule = "object"
+    fill_slice_holes: bool = Field(default=True, exclude_if=bool)
     resampling: Resampling = Resampling()
     network: AnyNetworkSpec
     mirror_axes: Axes | None = None

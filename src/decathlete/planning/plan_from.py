@@ -114,6 +114,7 @@ def _with_decisions(own: Plan, source: Plan, option: str) -> Plan:
         network=network,
         resampling=source.resampling,
         foreground_rule=source.foreground_rule,
+        fill_slice_holes=source.fill_slice_holes,
         normalization=tuple(_normalizations(own, source)),
         reasons=reasons,
         user_set=own.user_set | dict.fromkeys(sorted(reused), option),

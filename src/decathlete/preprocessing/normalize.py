@@ -35,18 +35,20 @@ def needs_mask(normalizations: Sequence[ComponentSettings]) -> bool:
     return any(NORMALIZATIONS.build(settings).needs_mask for settings in normalizations)
 
 
-def object_mask(image_CZYX: NDArray[np.float32]) -> NDArray[np.bool_]:
+def object_mask(image_CZYX: NDArray[np.float32], *, fill_slice_holes: bool = True) -> NDArray[np.bool_]:
     """Return the voxels that are non-zero in any channel, with enclosed holes filled (bool ZYX).
 
-    A hole is a zero region that does not reach the border of the volume. Along an axis of a single voxel every region
-    reaches the border, so only the other axes count there.
+    A hole is a zero region that does not reach the border of the volume.
+
+    Args:
+        fill_slice_holes: along an axis of a single voxel every region reaches the border, so that only the other axes
+            count there. ``False``: all axes count, and a single slice has no holes, as in nnU-Net.
     """
     mask_ZYX = (image_CZYX != 0).any(axis=0)
-    thin = tuple(n == 1 for n in mask_ZYX.shape)
     zeros, n = ndimage.label(~mask_ZYX)
     outside = np.zeros(n + 1, bool)
-    for axis in range(3):
-        if not thin[axis]:
+    for axis, size in enumerate(mask_ZYX.shape):
+        if size > 1 or not fill_slice_holes:
             for end in (0, -1):
                 outside[np.unique(zeros.take(end, axis=axis))] = True
     outside[0] = False

@@ -111,8 +111,9 @@ def _channels(n: int) -> str:
 
 def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
     shown = plan.foreground_channel and plan.foreground_rule == "object"
-    mask_ZYX = object_mask(image_CZYX) if shown or needs_mask(plan.normalization) else None
-    resampled_ZYX = None
+    mask_ZYX = resampled_ZYX = None
+    if shown or needs_mask(plan.normalization):
+        mask_ZYX = object_mask(image_CZYX, fill_slice_holes=plan.fill_slice_holes)
     if mask_ZYX is not None and (shown or plan.preprocessing_order == "recipe"):
         # As a label: a voxel belongs to the object or does not, also between the voxels of the file.
         resampled_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)

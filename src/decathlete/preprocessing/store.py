@@ -43,7 +43,7 @@ COARSE_START = "coarse_start"
 """Subfolder with the store of the coarse grid on which a training begins."""
 PREPARATION_FIELDS = (
     "dims", "channels", "labels", "orientation", "axis_order", "preprocessing_order", "target_spacing", "normalization",
-    "foreground_channel", "foreground_rule", "resampling", "previous_stage",
+    "foreground_channel", "foreground_rule", "fill_slice_holes", "resampling", "previous_stage",
 )  # fmt: skip
 """Fields of the plan that the prepared arrays depend on. A plan that is trained on a store must share them with it; the
 others (patch, network, ...) may differ."""

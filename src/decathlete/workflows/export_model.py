@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,17 +12,16 @@ from decathlete.core.geometry import Triple
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
-from decathlete.core.scratch import scratch_folder
 from decathlete.core.sizes import require_disk_space
 from decathlete.errors import DecathleteError, OptionError, problems_found
-from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
+from decathlete.export.exporters import EXPORTERS, CheckWindows, ExportResult
 from decathlete.export.parity import N_WINDOWS, check_windows
 from decathlete.export.programs import ExportedProgram
 from decathlete.export.windows import first_middles
 from decathlete.io.reading import Reading, require_named_files
 from decathlete.models.bundle import ModelBundle
-from decathlete.models.combine import split_by_plan
 from decathlete.planning.plan import Plan
+from decathlete.workflows.export_plans import export_each_plan
 from decathlete.workflows.run_images import load_run_images, load_run_record
 
 NOISE = "smooth noise, since no case that belongs to the model was found (name images to compare on with --input)"
@@ -45,7 +42,7 @@ def export_model(
     """Write a trained model for another program.
 
     A model of several plans, such as a selected pair of configurations, becomes a folder with an export of each plan;
-    ``decathlete predict`` averages them if all are named.
+    ``decathlete predict`` averages programs if all are named.
 
     Args:
         exporter: name of a registered exporter (``decathlete components exporter`` lists them), ``module:Class``, or
@@ -76,59 +73,19 @@ def export_model(
     reading = Reading().revised(spacing, image_formats)
     n_plans = len({member.plan.digest for member in bundle.outputs})
     if n_plans > 1 and not component.cls.takes_several_plans:
-        return _export_each_plan(component.cls(chosen), bundle, path, inputs, reading, overwrite=overwrite)
+        return export_each_plan(
+            component.cls(chosen),
+            bundle,
+            path,
+            windows=lambda part: comparison_windows(part.folder, part.record.output_plan, inputs, reading),
+            overwrite=overwrite,
+        )
     return component.cls(chosen).export(
         bundle,
         path,
         windows=lambda: comparison_windows(Path(model), bundle.record.output_plan, inputs, reading),
         overwrite=overwrite,
     )
-
-
-def _export_each_plan(
-    exporter: Exporter,
-    bundle: ModelBundle,
-    path: Path,
-    inputs: str | Path | None,
-    reading: Reading,
-    *,
-    overwrite: bool,
-) -> ExportedPlans:
-    """Export a model of each plan into a subfolder of ``path``, named by its configuration."""
-    if path.suffix == ".onnx":
-        raise OptionError(
-            f"--output {path.name}: the model has several plans, and a program has one",
-            remedy="name a folder, without .onnx; it gets a program for each plan",
-        )
-    with scratch_folder() as scratch:
-        parts = [
-            exporter.export(
-                part,
-                path / part.folder.name,
-                windows=partial(comparison_windows, part.folder, part.record.output_plan, inputs, reading),
-                overwrite=overwrite,
-            )
-            for part in split_by_plan(bundle, scratch)
-        ]
-    return ExportedPlans(path=path, parts=tuple(parts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedPlans(ExportResult):
-    """The exports of a model of several plans.
-
-    Attributes:
-        parts: the export of each plan, in a subfolder.
-    """
-
-    parts: tuple[ExportResult, ...]
-
-    @property
-    def summary(self) -> str:
-        """The paths of the exports, and how to use them together."""
-        together = " ".join(f"--model {part.path}" for part in self.parts)
-        lines = [part.summary for part in self.parts]
-        return "\n".join([*lines, f"a program for each plan; use all for a prediction: {together}"])
 
 
 def export_onnx(

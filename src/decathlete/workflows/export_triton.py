@@ -64,6 +64,12 @@ def export_triton(
             image_formats=image_formats,
             progress=progress,
         )
+    if settings.models == "pipeline" and inputs is not None:
+        raise OptionError(
+            "--input has no effect without the network: a pipeline runs the model itself",
+            remedy="leave it out",
+            code="E-OPTION-CONFLICT",
+        )
     ineffective = {"--dataset": dataset, "--calibration": calibration}
     for option, value in ineffective.items():
         if value is not None:

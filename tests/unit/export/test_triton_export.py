@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from decathlete.export.triton_config import network_config, parse_config, pipeli
 from decathlete.export.triton_engine import engine_of
 from decathlete.export.triton_options import TritonSettings, check_profile
 from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.combine import combine_bundles
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_program import onnx_program
+from decathlete.planning.plan import Plan
 from decathlete.workflows.export_triton import export_triton
 from factories import make_test_plan
 
@@ -184,6 +187,47 @@ def test_both_models_and_others_share_a_repository(model: Path, tmp_path: Path) 
     assert not (repository / "b_pipeline" / "1" / "code").exists()
     with pytest.raises(OutputError, match="--overwrite"):
         export_triton(model, repository, settings=settings)
+
+
+def test_a_new_repository_appears_with_both_models(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it is killed, there are both or none."""
+    seen, replace = set(), os.replace
+
+    def record_and_replace(*paths: Path) -> None:
+        replace(*paths)
+        seen.add(tuple(sorted(path.parent.name for path in tmp_path.glob("r/*/config.pbtxt"))))
+
+    monkeypatch.setattr(os, "replace", record_and_replace)
+    export_triton(model, tmp_path / "r", settings=TritonSettings(name="a", format="torchscript-trace", code=False))
+    assert seen == {(), ("a_network", "a_pipeline")}
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "r"}
+
+
+def test_images_have_no_effect_on_a_pipeline(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--input has no effect without the network"):
+        export_triton(model, tmp_path / "r", settings=TritonSettings(models="pipeline"), inputs=tmp_path)
+
+
+def test_what_a_killed_export_left_in_a_repository_is_removed(model: Path, tmp_path: Path) -> None:
+    settings = TritonSettings(name="a", models="pipeline", code=False)
+    export_triton(model, tmp_path / "r", settings=settings)
+    (tmp_path / "r" / ".partial-p999999999-0123abcd-a_pipeline" / "1").mkdir(parents=True)
+    export_triton(model, tmp_path / "r", settings=settings, overwrite=True)
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["a_pipeline"]
+
+
+def test_members_of_one_plan_are_one_network_and_others_are_rejected(model: Path, tmp_path: Path) -> None:
+    def combined(name: str, plan: Plan) -> Path:
+        member = TrainedMember(plan=plan, networks=[build_network(plan.network, seed=7)])
+        other = ModelBundle.save(tmp_path / f"{name}_other", member)
+        return combine_bundles([model, other.folder], tmp_path / name).folder
+
+    settings = TritonSettings(models="network", format="torchscript-trace")
+    assert export_triton(combined("one", PLAN), tmp_path / "r", settings=settings).difference < 1e-5
+    with pytest.raises(ModelError, match=r"has members of 2 plans.*\n  → export the pipeline alone"):
+        export_triton(combined("two", make_test_plan(2)), tmp_path / "r2", settings=settings)
 
 
 def versions_of(folder: Path) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from decathlete.errors import ModelError, OptionError
+from decathlete.errors import ModelError, OptionError, OutputError
+from decathlete.export.programs import program_folder
 from decathlete.inference import exported_program
 from decathlete.inference.exported_program import ExportedFolder, ProgramRecord, options_for_programs
 from decathlete.inference.options import PredictOptions
@@ -93,6 +94,19 @@ def test_a_record_that_is_not_whole_or_names_other_files_is_refused(stub) -> Non
     (stub / "program.json").write_text(json.dumps({"version": 7}))
     with pytest.raises(ModelError, match="plan: Field required"):
         ExportedFolder(stub)
+
+
+def test_a_damaged_record_can_be_repaired_as_the_messages_say(stub) -> None:
+    """Without the record nothing tells that the folder may be replaced."""
+    (stub / "program.json").write_bytes((stub / "program.json").read_bytes()[:-50])
+    with pytest.raises(ModelError, match="→ delete the folder of the program, and export the model again"):
+        ExportedFolder(stub)
+    with (
+        pytest.raises(OutputError, match="or delete it if it is a damaged export"),
+        program_folder(stub, overwrite=True),
+    ):
+        pass
+    assert (stub / "model.xml").is_file()
 
 
 @pytest.mark.parametrize(

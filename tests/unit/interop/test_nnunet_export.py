@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ PLANS = {
         target_spacing=(4.0, 1.5, 1.25),
         patch_size=(8, 16, 24),
         normalization=(CT, NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True})),
+        fill_slice_holes=False,
         resampling=Resampling(image_order=1, separate_axis="always", separate_ratio=2.5),
         network=network(heads=2),
     ),
@@ -178,6 +180,33 @@ def test_regions_and_the_ignore_label(tmp_path: Path) -> None:
     assert "ignore label 7 is 3 in nnU-Net" in " ".join(made.notes)
 
 
+def test_a_class_of_no_region_does_not_raise_the_ignore_label(tmp_path: Path) -> None:
+    """nnU-Net loads a model only if its ignore label is one above the greatest value of its regions."""
+    labels = NESTED.revised(classes=(*NESTED.classes, LabelClass(name="air", value=3), LabelClass(name="x", value=5)))
+    saved(tmp_path / "model", PLANS["regions"].revised(labels=labels))
+    made = export_nnunet(tmp_path / "model", tmp_path / "theirs")
+    declared = json.loads((tmp_path / "theirs" / "dataset.json").read_text())["labels"]
+    ignore = declared.pop("ignore")
+    values = {v for value in declared.values() for v in (value if isinstance(value, list) else [value])}
+    assert ignore == max(values) + 1 == 3
+    assert "the ignore label 7 is 3 in nnU-Net, which requires the value after the classes of its regions" in made.notes
+    assert import_nnunet(tmp_path / "theirs", tmp_path / "back").bundle.record.plan.labels.ignore == 3
+
+
+@pytest.mark.parametrize("fills", [True, False])
+def test_other_masks_of_single_slices_are_noted(tmp_path: Path, fills: bool) -> None:
+    zscore = NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True})
+    saved(tmp_path / "model", PLANS["2d"].revised(normalization=(zscore, zscore), fill_slice_holes=fills))
+    made = export_nnunet(tmp_path / "model", tmp_path / "theirs")
+    assert any("does not fill the holes" in note for note in made.notes) == fills
+
+
+def test_images_without_a_spacing_are_noted(tmp_path: Path) -> None:
+    saved(tmp_path / "model", PLANS["2d"].revised(spacing_unit="pixel"))
+    made = export_nnunet(tmp_path / "model", tmp_path / "theirs")
+    assert any("reads only NIfTI files: convert the images, with a spacing of 1" in note for note in made.notes)
+
+
 def test_nnunet_does_not_flip_from_left_to_right_with_mirror_pairs(tmp_path: Path) -> None:
     sides = LabelSet.from_names(["left lung", "right lung"])
     plan = PLANS["2d"].revised(orientation="canonical", labels=sides, mirror_pairs=(("left lung", "right lung"),))
@@ -264,9 +293,62 @@ def test_what_is_there_is_kept_or_refused(tmp_path: Path) -> None:
     assert "3d_fullres" in json.loads((place / "plans.json").read_text())["configurations"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="not an nnU-Net model"):
+    with pytest.raises(OutputError, match=r"not an exported nnU-Net model alone: it has no exported_from\.json"):
         export_nnunet(other.folder, tmp_path / "mine", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2d", "mine", "regions", "theirs"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+@pytest.mark.parametrize("file", ["fold_0/checkpoint_final.pth", "plans.json"])
+def test_a_damaged_export_is_noticed_and_written_again(
+    tmp_path: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    model, place = saved(tmp_path / "model", PLANS["2d"]).folder, tmp_path / "theirs"
+    export_nnunet(model, place)
+    expected = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    damage(place / file)
+    with pytest.raises(OutputError, match=rf"changed or damaged after the export: {file}\n  → use --overwrite"):
+        export_nnunet(model, place)
+    export_nnunet(model, place, overwrite=True)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == expected
+
+
+def test_an_export_whose_record_is_damaged_is_written_again(tmp_path: Path) -> None:
+    model, place = saved(tmp_path / "model", PLANS["2d"]).folder, tmp_path / "theirs"
+    export_nnunet(model, place)
+    expected = (place / "exported_from.json").read_bytes()
+    truncate(place / "exported_from.json")
+    with pytest.raises(OutputError, match="use --overwrite"):
+        export_nnunet(model, place)
+    export_nnunet(model, place, overwrite=True)
+    assert (place / "exported_from.json").read_bytes() == expected
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_export_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    """A model that nnU-Net trained, and an export beside which somebody keeps results."""
+    model, other = (saved(tmp_path / name, PLANS[name]).folder for name in ("2d", "regions"))
+    for place, changed in ((tmp_path / "a", "exported_from.json"), (tmp_path / "b", "results/case.nii.gz")):
+        export_nnunet(model, place)
+        if (place / changed).exists():
+            (place / changed).unlink()
+        else:
+            (place / changed).parent.mkdir()
+            (place / changed).write_text("x")
+        before = sorted(place.rglob("*"))
+        with pytest.raises(OutputError, match=f"not an exported nnU-Net model alone: it .*{changed}"):
+            export_nnunet(other, place, overwrite=overwrite)
+        assert sorted(place.rglob("*")) == before
 
 
 def test_the_command_says_how_to_go_on(tmp_path: Path) -> None:

@@ -10,18 +10,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_fill_holes
 from typer.testing import CliRunner
 
+from cli_support import run_command
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
-from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
+from decathlete.errors import ArchiveError, DecathleteError, ModelError, OptionError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import convert_to_nnunet
+from decathlete.io.volumes import Image
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.normalizations.ct import CtSettings
+from decathlete.preprocessing.prepare import prepare
 
 GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"
 
@@ -107,6 +112,38 @@ def test_nothing_is_resampled_where_nnunet_does_not(tmp_path: Path) -> None:
     assert plan.axes(Geometry.plain((3, 4, 5))).permutation == (0, 1, 2)
 
 
+def _normalized_by_nnunet(image_CZYX: np.ndarray) -> np.ndarray:
+    """As nnU-Net's DefaultPreprocessor crops and normalises with ``use_mask_for_norm``."""
+    mask = binary_fill_holes((image_CZYX != 0).any(axis=0))
+    box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(mask))
+    mask, out = mask[box], image_CZYX[(slice(None), *box)].copy()
+    for channel in out:
+        channel[mask] = (channel[mask] - channel[mask].mean()) / max(channel[mask].std(), 1e-8)
+    return out
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_holes_are_masked_as_nnunet_masks_them(slices: int, tmp_path: Path) -> None:
+    """One slice of the image is not zero, and it has a hole, which nnU-Net does not fill."""
+    model = _model(tmp_path, "residual_2d_batch_norm")
+    n_channels = len(json.loads((model / "dataset.json").read_text())["channel_names"])
+    schemes, masks = ["ZScoreNormalization"] * n_channels, [True] * n_channels
+    _configured(model, normalization_schemes=schemes, use_mask_for_norm=masks)
+    plan = import_nnunet(model, tmp_path / "out").bundle.record.plan
+    image = np.zeros((n_channels, slices, 16, 18), np.float32)
+    image[:, slices // 2, 2:14, 3:15] = np.random.default_rng(0).normal(100, 10, (n_channels, 12, 12))
+    image[:, slices // 2, 6:9, 6:9] = 0
+    prepared = prepare(Image(array_CZYX=image, geometry=Geometry.plain(image.shape[1:])), plan).image_CZYX
+    np.testing.assert_allclose(prepared, _normalized_by_nnunet(image), atol=1e-4)
+    assert not prepared[:, 0, 4:7, 3:6].any()
+
+
+def test_a_model_without_masks_has_no_rule_about_holes(tmp_path: Path) -> None:
+    plan = import_nnunet(_model(tmp_path), tmp_path / "out").bundle.record.plan
+    assert plan.fill_slice_holes
+    assert "fill_slice_holes" not in plan.model_dump()
+
+
 def test_a_zip_file_gives_the_same_model_as_its_folder(tmp_path: Path) -> None:
     model = _model(tmp_path)
     folder = import_nnunet(model, tmp_path / "a").bundle
@@ -165,8 +202,53 @@ def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
     assert best.folds == ("1",)
     assert best.bundle.record.weights == "best"
     assert import_nnunet(model, tmp_path / "all", folds=["all"]).folds == ("all",)
-    with pytest.raises(ModelError, match=r"in every one of the folds 7\n  → choose --folds among 0, 1, all"):
+    with pytest.raises(
+        ModelError, match=r"in fold_7\n  → choose --folds among 0, 1, all, or leave it out for every fold"
+    ):
         import_nnunet(model, tmp_path / "none", folds=[7])
+    with pytest.raises(ModelError, match="in every one of the folds 0, 7"):
+        import_nnunet(model, tmp_path / "none", folds=[0, 7])
+    with pytest.raises(OptionError, match="fold 1 is named twice"):
+        import_nnunet(model, tmp_path / "none", folds=[1, "1"])
+
+
+def test_fold_all_is_the_network_trained_on_all_cases(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    shutil.copytree(model / "fold_1", model / "fold_all")
+    every = import_nnunet(model, tmp_path / "every")
+    assert every.folds == ("0", "1")
+    assert "fold_all, the network trained on all cases, is not imported: use --folds all" in every.notes[0]
+    given = ["import", "nnunet", str(model), "--output", str(tmp_path / "all"), "--folds", "all"]
+    said = CliRunner().invoke(app, given).output
+    assert "fold_all (trained on all cases), in" in said
+    assert "folds 0, 1 are not imported" in said
+    alone, name = ModelBundle.load(tmp_path / "all"), "encoder.0.0.conv.weight"
+    assert alone.record.n_networks == 1
+    assert torch.equal(alone.build().state_dict()[name], every.bundle.build(1).state_dict()[name])
+    for fold in ("fold_0", "fold_1"):
+        shutil.rmtree(model / fold)
+    assert import_nnunet(model, tmp_path / "only").folds == ("all",)
+
+
+def test_a_copy_of_a_fold_is_not_averaged(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    shutil.copytree(model / "fold_0", model / "fold_0_old")
+    made = import_nnunet(model, tmp_path / "out")
+    assert made.folds == ("0", "1")
+    assert "folds 0_old are not imported" in made.notes[0]
+
+
+@pytest.mark.parametrize("folds", ["", "-1", "4-0", "0,,1", "every"])
+def test_folds_that_are_no_list_are_rejected(folds: str, tmp_path: Path) -> None:
+    said = run_command("import", "nnunet", str(GOLDEN / "plain_3d"), "-o", str(tmp_path / "out"), f"--folds={folds}")
+    assert said.code == 2
+    assert f"--folds {folds!r} is not a list of nnU-Net's folds" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_range_of_folds(tmp_path: Path) -> None:
+    said = run_command("import", "nnunet", str(GOLDEN / "plain_3d"), "-o", str(tmp_path / "out"), "--folds", "0-1")
+    assert "fold 0, 1, in" in said.out
 
 
 def test_the_best_checkpoints_where_there_are_no_others(tmp_path: Path) -> None:
@@ -299,9 +381,10 @@ def test_all_reasons_are_said_together(tmp_path: Path) -> None:
     assert all(reason in said for reason in ("cascade", "MyNorm", "Tiff3DIO", "nnUNetv2_predict"))
 
 
-def test_intensities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mean", "std"), [(float("nan"), 1.0), (0.0, -1.0)])
+def test_intensities_that_are_no_numbers_are_refused(mean: float, std: float, tmp_path: Path) -> None:
     model = _model(tmp_path)
-    channels = {"0": {"mean": float("nan"), "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 1.0}}
+    channels = {"0": {"mean": mean, "std": std, "percentile_00_5": 0.0, "percentile_99_5": 1.0}}
     _edit(model / "plans.json", lambda plans: plans.update(foreground_intensity_properties_per_channel=channels))
     with pytest.raises(ModelError, match="channel 0, CTNormalization, has no intensities in the plans"):
         import_nnunet(model, tmp_path / "out")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.preprocessing.normalize import normalize, object_mask
@@ -43,6 +44,15 @@ def test_a_hole_in_a_single_slice_is_filled_and_a_bay_is_not():
     mask = object_mask(image)
     assert mask[0, 3:5, 3:5].all()
     assert not mask[0, 0:2, 6].any()
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 8), (1, 9, 9), (9, 1, 9), (9, 9, 1), (1, 1, 9), (2, 9, 9)])
+def test_nnunets_mask_fills_holes_of_volumes_alone(shape):
+    rng = np.random.default_rng(4)
+    for density in (0.3, 0.7, 0.9):
+        image = (rng.random((2, *shape)) < density / 2).astype(np.float32)
+        expected = ndimage.binary_fill_holes((image != 0).any(axis=0))
+        assert np.array_equal(object_mask(image, fill_slice_holes=False), expected)
 
 
 def test_rescale_and_none():

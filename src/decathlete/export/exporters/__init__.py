@@ -42,7 +42,8 @@ class ExportResult:
     """What an exporter wrote.
 
     Attributes:
-        path: file or folder.
+        path: file or folder. It changes when the exports of several plans are moved to their place together: nothing
+            else may contain it.
         notes: properties of the model that the other program cannot represent, a sentence each.
     """
 
@@ -53,6 +54,14 @@ class ExportResult:
     def summary(self) -> str:
         """One or two lines for the user."""
         return f"exported to {self.path}"
+
+    def describe_joint_use(self, parts: Sequence[ExportResult]) -> str:  # noqa: ARG002
+        """Return how to predict with the exports of all plans of a model, of which this is one.
+
+        Args:
+            parts: the export of each plan.
+        """
+        return "an export for each plan; the model predicts the mean of their probabilities"
 
 
 class Exporter(ABC):

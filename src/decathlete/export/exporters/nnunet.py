@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
-from decathlete.interop.nnunet_export import export_nnunet
+from decathlete.interop.nnunet_export import export_nnunet, prediction_command
 from decathlete.models.bundle import ModelBundle
 
 
@@ -16,15 +16,28 @@ class NnunetFolder(ExportResult):
     """A model folder of nnU-Net v2.
 
     Attributes:
-        command: predicts with it.
+        folds: number of networks.
     """
 
-    command: str
+    folds: int
+
+    @property
+    def command(self) -> str:
+        """Command of nnU-Net that predicts with the model."""
+        return prediction_command(self.path, self.folds)
 
     @property
     def summary(self) -> str:
         """The folder of the model, and the command that predicts with it."""
         return f"nnU-Net v2 model in {self.path}; it predicts with\n{self.command}"
+
+    def describe_joint_use(self, parts: Sequence[ExportResult]) -> str:
+        """Return how nnU-Net averages the probabilities of several models."""
+        outputs = " ".join(f"OUTPUT_{part.path.name}" for part in parts)
+        return (
+            "a model for each plan; predict with each, with --save_probabilities and its own OUTPUT, then average:\n"
+            f"nnUNetv2_ensemble -i {outputs} -o OUTPUT"
+        )
 
 
 @EXPORTERS.register("nnunet")
@@ -41,4 +54,4 @@ class NnunetExporter(Exporter):
     ) -> NnunetFolder:
         """Write the folder."""
         made = export_nnunet(model.folder, output, overwrite=overwrite)
-        return NnunetFolder(path=made.folder, notes=made.notes, command=made.command)
+        return NnunetFolder(path=made.folder, notes=made.notes, folds=made.folds)

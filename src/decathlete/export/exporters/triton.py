@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from decathlete.core.extras import import_optional
-from decathlete.core.files import replace_folder, write_text
+from decathlete.core.files import remove_partials, replace_folder, write_text
 from decathlete.core.locks import locked_output
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
@@ -82,7 +83,7 @@ class TritonRepository(ExportResult):
         )
         return (
             f"Triton model repository {self.path} with {' and '.join(self.models)}{compared}\n"
-            f"start a server with: decathlete triton start {self.path}"
+            f"start a server with: decathlete triton start {shlex.quote(str(self.path))}"
         )
 
 
@@ -201,6 +202,8 @@ def model_base_name(model: ModelBundle) -> str:
 def repository_folders(repository: Path, names: list[str], *, version: int, overwrite: bool) -> Iterator[list[Path]]:
     """Yield new folders that become those of models in a repository at the end, unless an error occurs.
 
+    A new repository appears whole; in an existing one, each model does. The caller holds the lock of ``repository``.
+
     Args:
         version: number of the version that is written.
         overwrite: a version of this number may be replaced.
@@ -208,6 +211,7 @@ def repository_folders(repository: Path, names: list[str], *, version: int, over
     Raises:
         OutputError: ``repository`` holds something else than models, or a version exists and may not be replaced.
     """
+    remove_partials(repository)
     others = [path.name for path in sorted(repository.iterdir()) if not _is_model(path)] if repository.is_dir() else []
     if others or (repository.exists() and not repository.is_dir()):
         raise OutputError(
@@ -218,14 +222,10 @@ def repository_folders(repository: Path, names: list[str], *, version: int, over
         )
     for name in names:
         _check_replaceable(repository / name, version=version, overwrite=overwrite)
-    is_new = not repository.exists()
-    try:
-        with ExitStack() as stack:
-            yield [stack.enter_context(replace_folder(repository / name)) for name in names]
-    except BaseException:
-        if is_new and repository.is_dir() and not any(repository.iterdir()):
-            repository.rmdir()
-        raise
+    with ExitStack() as stack:
+        is_new = not repository.exists()
+        place = stack.enter_context(replace_folder(repository)) if is_new else repository
+        yield [stack.enter_context(replace_folder(place / name)) for name in names]
 
 
 def _is_model(folder: Path) -> bool:
@@ -254,11 +254,14 @@ def _check_replaceable(folder: Path, *, version: int, overwrite: bool) -> None:
 
 
 def _require_one_plan(model: ModelBundle, options: TritonSettings) -> None:
-    if options.with_network and len(model.members) > 1:
+    n_plans = len({member.plan.digest for member in model.members})
+    if options.with_network and n_plans > 1:
+        kind = "is a cascade of" if model.record.is_cascade else "has members of"
         raise ModelError(
-            f"has {len(model.members)} members with plans of their own, which one network cannot represent",
+            f"{kind} {n_plans} plans, which one network cannot represent",
             where=model.folder,
-            remedy="export the pipeline alone (--models pipeline), or each member by itself",
+            remedy="export the pipeline alone (--models pipeline)",
+            code="E-MODEL-SEVERAL-PLANS",
         )
 
 

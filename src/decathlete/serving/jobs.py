@@ -140,16 +140,21 @@ class JobStore:
         return {row["id"] for row in self._query("SELECT id FROM jobs")}
 
     def take_next(self) -> Job | None:
-        """Start the job that waits longest; ``None``: none waits."""
+        """Make the job that waits longest the running one; ``None``: none waits. It may still wait for its model."""
         with self._transaction() as database:
             row = database.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1").fetchone()
             if row is None:
                 return None
-            database.execute(
-                "UPDATE jobs SET state = 'running', started = ?, starts = starts + 1 WHERE id = ?",
-                (self.clock(), row["id"]),
-            )
+            database.execute("UPDATE jobs SET state = 'running' WHERE id = ?", (row["id"],))
         return self.get(row["id"])
+
+    def count_start(self, job_id: str) -> None:
+        """Record that the computation of a running job begins."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET started = ?, starts = starts + 1 WHERE id = ? AND state = 'running'",
+                (self.clock(), job_id),
+            )
 
     def requeue_running(self) -> int:
         """Return jobs that were running when the service ended to the queue, at their old places."""
@@ -157,13 +162,12 @@ class JobStore:
             cursor = database.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
         return cursor.rowcount
 
-    def put_back(self, job_id: str) -> None:
-        """Return a running job to its place in the queue, as if it had not been started."""
+    def put_back(self, job: Job) -> None:
+        """Return a running job to its place in the queue; a start since ``job`` was taken does not count."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = 'queued', started = NULL, starts = starts - 1 "
-                "WHERE id = ? AND state = 'running'",
-                (job_id,),
+                "UPDATE jobs SET state = 'queued', started = NULL, starts = ? WHERE id = ? AND state = 'running'",
+                (job.starts, job.id),
             )
 
     def publish(

@@ -140,7 +140,7 @@ class Worker:
         except JobCancelled:
             state = "cancelled"
             if self._stopping.is_set():  # an orderly end is no crash
-                self._store.put_back(job.id)
+                self._store.put_back(job)
         except Exception as problem:
             self._store.fail(job.id, describe_error(problem, self._storage.root))
             state = "failed"
@@ -153,7 +153,7 @@ class Worker:
             self._on_finished(state, seconds)
 
     def _compute(self, job: Job, running: RunningJob) -> str:
-        if job.starts > MAX_STARTS:
+        if job.starts >= MAX_STARTS:
             raise ServiceError(
                 f"the service ended {MAX_STARTS} times while it computed this job",
                 remedy="crop the image, or predict it with `decathlete predict`",
@@ -168,6 +168,7 @@ class Worker:
         ):
             running.began = time.monotonic()  # a computation of the DICOM node before it counts for no time limit
             self._check_wanted(running)
+            self._store.count_start(job.id)  # a wait for the model is no start
             with collect_warnings() as logged:
                 prediction = self._predict(images, reading, predictor, folder, running)
             result = folder / "result"

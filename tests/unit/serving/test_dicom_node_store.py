@@ -7,12 +7,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from decathlete.errors import OutputError
-from decathlete.serving.dicom_node.node_job import Instance
+from decathlete.serving.dicom_node.instance_files import InstanceUids, StagedInstance
 from decathlete.serving.dicom_node.node_store import NodeStore
 
 
@@ -27,9 +26,18 @@ def store(folder: Path) -> Iterator[NodeStore]:
         yield opened
 
 
-def instance(content: bytes = b"one", **changes: str) -> Instance:
-    uids: dict[str, Any] = {"sop_uid": "1.1", "series_uid": "1.2", "study_uid": "1.3"}
-    return Instance(content=content, origin="store", **uids | changes)
+def store_instances(store: NodeStore, *contents: bytes, now: float = 0.0, **changes: str) -> int:
+    """Store instances of one series; the number of new ones."""
+    with store.arriving() as folder:
+        return store.register(staged_instances(folder, *contents, **changes), now=now)
+
+
+def staged_instances(folder: Path, *contents: bytes, **changes: str) -> Iterator[StagedInstance]:
+    for number, content in enumerate(contents):
+        uids = InstanceUids(**{"sop_uid": f"1.1{number}", "series_uid": "1.2", "study_uid": "1.3"} | changes)
+        path = folder / str(number)
+        path.write_bytes(content)
+        yield StagedInstance.of_file(path, uids, origin="store")
 
 
 def contents(store: NodeStore) -> list[bytes]:
@@ -50,10 +58,10 @@ def test_others_cannot_read_the_folder(folder: Path, exists: bool) -> None:
 
 
 def test_an_instance_that_is_replaced_leaves_no_file(store: NodeStore) -> None:
-    assert store.add_instances([instance(b"one")], now=0.0) == 1
-    assert store.add_instances([instance(b"another")], now=1.0) == 1
+    assert store_instances(store, b"one") == 1
+    assert store_instances(store, b"another", now=1.0) == 1
     assert (contents(store), store.stored_bytes()) == ([b"another"], 7)
-    assert store.add_instances([instance(b"moved", series_uid="1.9")], now=2.0) == 1
+    assert store_instances(store, b"moved", now=2.0, series_uid="1.9") == 1
     assert contents(store) == [b"moved"]
     assert len(list((store.folder / "series").iterdir())) == 1
     (file,) = store.files("1.9")
@@ -62,15 +70,15 @@ def test_an_instance_that_is_replaced_leaves_no_file(store: NodeStore) -> None:
 
 
 def test_all_instances_are_stored_or_none(store: NodeStore) -> None:
-    def broken() -> Iterator[Instance]:
-        yield instance(b"new", sop_uid="1.7")
+    def broken(folder: Path) -> Iterator[StagedInstance]:
+        yield from staged_instances(folder, b"new", sop_uid="1.7")
         raise ConnectionError
 
-    store.add_instances([instance()], now=0.0)
-    with pytest.raises(ConnectionError):
-        store.add_instances(broken(), now=1.0)
+    store_instances(store, b"one")
+    with store.arriving() as folder, pytest.raises(ConnectionError):
+        store.register(broken(folder), now=1.0)
     assert (contents(store), store.count_instances("1.2")) == ([b"one"], 1)
-    assert store.add_instances([instance(b"new", sop_uid="1.7")], now=2.0) == 1  # the database still works
+    assert store_instances(store, b"new", now=2.0, sop_uid="1.7") == 1  # the database still works
 
 
 @pytest.mark.parametrize("version", [0, 99])
@@ -87,14 +95,15 @@ def test_a_database_of_another_version_is_not_used(folder: Path, version: int) -
 
 def test_a_database_is_used_again(folder: Path) -> None:
     with closing(NodeStore(folder)) as store:
-        store.add_instances([instance()], now=0.0)
+        store_instances(store, b"one")
     with closing(NodeStore(folder)) as store:
         assert store.count_instances("1.2") == 1
 
 
 def test_jobs_of_series_are_deleted_by_a_model_of_several_channels(folder: Path) -> None:
     with closing(NodeStore(folder, unit="series", digests=["a"])) as store:
-        store.add_instances([instance(), instance(b"other", sop_uid="2.1", series_uid="2.2")], now=0.0)
+        store_instances(store, b"one")
+        store_instances(store, b"other", sop_uid="2.1", series_uid="2.2")
         assert open_jobs(store) == 2
         sent, _queued = store.jobs()
         store.finish(sent, "sent")
@@ -113,7 +122,7 @@ def test_jobs_of_series_are_deleted_by_a_model_of_several_channels(folder: Path)
 
 def test_results_that_were_not_sent_are_kept(folder: Path) -> None:
     with closing(NodeStore(folder, unit="series")) as store:
-        store.add_instances([instance()], now=0.0)
+        store_instances(store, b"one")
         open_jobs(store)
         store.finish(store.jobs()[0], "computed")
     with closing(NodeStore(folder, unit="study")) as store:

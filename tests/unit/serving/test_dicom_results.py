@@ -22,11 +22,11 @@ from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node, running_node
 from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
-from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, ResultStructures, find_format, formats_for, write_result
 from decathlete.serving.settings import ModelSource
+from dicom_node_support import store_datasets
 from dicom_support import write_series
 from factories import make_test_plan
 
@@ -150,10 +150,8 @@ def test_a_result_without_its_structures_is_no_dicom_object(models: ModelCache, 
 
 
 def store_series(node: DicomNode, *folders: Path) -> None:
-    for file in (file for folder in folders for file in folder.iterdir()):
-        one = pydicom.dcmread(file)
-        uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instances([Instance(content=file.read_bytes(), origin="store", **uids)], now=0.0)
+    datasets = [pydicom.dcmread(file) for folder in folders for file in folder.iterdir()]
+    store_datasets(node.store, datasets, now=0.0, origin="store")
 
 
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:

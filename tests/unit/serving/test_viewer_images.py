@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,28 @@ from decathlete.serving.monai_label.image_sources import DicomWebImages
 SERIES = "1.2.3"
 
 
-class FakeInstance:
-    def save_as(self, path: Path, *, enforce_file_format: bool) -> None:
-        assert enforce_file_format
-        path.write_bytes(b"DICM" * 25)
-
-
 class FakeServer:
-    """A client of DICOMweb with one CT series of three slices."""
+    """A DICOMweb server with one CT series of three slices."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self.client = url, self
 
     def search_for_series(self, *, search_filters: dict[str, str]) -> list[dict[str, Any]]:
         series = {"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": [SERIES]}}
         matches = search_filters in ({"Modality": "CT"}, {"SeriesInstanceUID": SERIES})
         return [series, {}] if matches else []
 
-    def iter_series(self, study: str, series: str, *, media_types: Any) -> list[FakeInstance]:
+    def download(self, study: str, series: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
         assert (study, series) == ("1.2", SERIES)
-        return [FakeInstance()] * 3
+        for number in range(3):
+            check(100)
+            path = folder / str(number)
+            path.write_bytes(b"DICM" * 25)
+            yield path
 
 
 def test_series_are_downloaded_by_their_uid(tmp_path) -> None:
-    images = DicomWebImages("http://pacs/dicom-web/", limit_bytes=300, make_client=FakeServer)
+    images = DicomWebImages("http://pacs/dicom-web/", limit_bytes=300, connect=FakeServer)
     assert images.url == "http://pacs/dicom-web"
     assert images.ids() == [SERIES]
     files = images.copy_files(SERIES, tmp_path)
@@ -56,7 +54,7 @@ def test_series_are_downloaded_by_their_uid(tmp_path) -> None:
 
 
 def test_a_series_that_is_unknown_or_too_large_is_refused(tmp_path) -> None:
-    images = DicomWebImages("http://pacs", limit_bytes=150, make_client=FakeServer)
+    images = DicomWebImages("http://pacs", limit_bytes=150, connect=FakeServer)
     for image_id in ("1.2.4", "../1.2.3", "*"):
         with pytest.raises(ServiceError) as caught:
             images.copy_files(image_id, tmp_path)
@@ -72,17 +70,17 @@ def test_a_server_that_does_not_answer_is_named(tmp_path) -> None:
             raise ConnectionError("refused")
 
     with pytest.raises(ServiceError) as caught:
-        DicomWebImages("http://pacs", limit_bytes=1, make_client=Broken).ids()
+        DicomWebImages("http://pacs", limit_bytes=1, connect=Broken).ids()
     assert caught.value.code == "E-SERVICE-DICOMWEB"
 
 
 def test_a_download_that_breaks_off_is_no_shorter_series(tmp_path) -> None:
     class Broken(FakeServer):
-        def iter_series(self, study: str, series: str, *, media_types: Any) -> Iterator[FakeInstance]:
-            yield FakeInstance()
+        def download(self, *args: Any, **options: Any) -> Iterator[Path]:
+            yield next(super().download(*args, **options))
             raise ConnectionError("reset")
 
-    images = DicomWebImages("http://pacs", limit_bytes=1000, make_client=Broken)
+    images = DicomWebImages("http://pacs", limit_bytes=1000, connect=Broken)
     assert (images.has(SERIES), images.has("1.2.4"), images.has("*")) == (True, False, False)
     with pytest.raises(ServiceError) as caught:
         images.copy_files(SERIES, tmp_path)

@@ -20,7 +20,7 @@ from decathlete.core.files import remove
 from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.instance_files import InstanceFiles, StagedInstance, StoredInstance
 from decathlete.serving.dicom_node.node_database import open_database, transaction
-from decathlete.serving.dicom_node.node_job import Instance, NodeJob, NodeJobState
+from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState
 
 _LEAST_FREE_BYTES = 10**9
 
@@ -51,7 +51,15 @@ class NodeStore:
         with self._lock:
             self._database.close()
 
-    def add_instances(self, instances: Iterable[Instance], *, now: float) -> int:
+    def arriving(self) -> AbstractContextManager[Path]:
+        """Provide a folder for instances while they arrive, for :meth:`register`; other threads do not wait meanwhile.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        return self._files.arriving()
+
+    def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
         """Store all instances or, after an error, none; return how many are new or have new content.
 
         A copy of a stored instance changes nothing, but a failed job of its unit is computed again.
@@ -59,19 +67,6 @@ class NodeStore:
         Raises:
             OutputError: the disk cannot be written.
         """
-        with self.staged(instances) as staged:
-            return self.register(staged, now=now)
-
-    def staged(self, instances: Iterable[Instance]) -> AbstractContextManager[tuple[StagedInstance, ...]]:
-        """Write instances while they arrive, for :meth:`register`; other threads do not wait meanwhile.
-
-        Raises:
-            OutputError: the disk cannot be written.
-        """
-        return self._files.staged(instances)
-
-    def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
-        """Make all instances part of the store as :meth:`add_instances` does, or none after an error."""
         moved: list[str] = []
         replaced: list[str] = []
         n_new = 0
@@ -120,7 +115,7 @@ class NodeStore:
 
         Args:
             limit_bytes: greatest size of all instances. Some of the disk also stays free.
-            n_staged: size of instances that were written, but not registered yet.
+            n_staged: bytes that were written, but not registered yet.
         """
         while (missing := self._missing_bytes(n_bytes, limit_bytes, n_staged)) > 0:
             # nothing is deleted in vain: late slices of a series need its other files

@@ -96,7 +96,7 @@ class ServiceSettings:
         allow_hosts: further names under which the service is reached, e.g. behind a proxy.
         model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
         options: how the models predict.
-        spacing: z, y, x in mm, for uploads and studies whose files do not contain their spacing.
+        spacing: z, y, x in mm, for uploads, studies and series of the DICOM node whose files do not contain it.
         image_formats: settings of image formats that change how these files are read, by the name of the format.
         dicom_codes: structure -> its code in DICOM objects, which precedes that of the model.
 

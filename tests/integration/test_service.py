@@ -25,6 +25,7 @@ from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image, write_volume
 from decathlete.serving.http.app import create_app
+from decathlete.serving.http.uploads import RESERVED_BYTES
 from decathlete.serving.model_cache import load_predictor
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -298,6 +299,17 @@ def test_a_job_is_computed_however_often_the_service_ends_in_order(settings: Ser
             gate.computing.wait()
     with service_client(settings) as client:
         assert wait_for(client, job)["state"] == "done"
+
+
+def test_uploads_leave_room_for_the_queue(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, free = image_bytes(), [0]
+    room = RESERVED_BYTES + len(content)
+    monkeypatch.setattr("decathlete.core.sizes.free_disk_bytes", lambda _: free[0])
+    with service_client(settings) as client:
+        for free[0], status in ((room - 1, 507), (room, 202)):
+            answers = [send(client, content), client.post(JOBS, params={"model": "tiny"}, content=iter([content]))]
+            assert {answer.status_code for answer in answers} == {status}
+    assert len(list((settings.data / "jobs").iterdir())) == 2
 
 
 @pytest.mark.parametrize("is_computed", [True, False], ids=["computed", "waits for its model"])

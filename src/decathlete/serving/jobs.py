@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from decathlete.core.documents import parse_json
+from decathlete.serving.database_errors import end_transaction, translate_database_error
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -97,21 +98,25 @@ class JobStore:
     Args:
         path: of the database, which is created if need be.
         clock: seconds since 1970.
+
+    Raises:
+        OutputError: here and in all methods, the database cannot be written, or is damaged.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+        self.clock, self._path = clock, path
         self._lock = threading.RLock()
         path.touch(mode=0o600)
         path.chmod(0o600)  # one of an earlier version; SQLite's other files get the same mode
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA secure_delete = ON")
-        self._connection.executescript(_SCHEMA)
-        if "voxels" not in {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}:
-            self._connection.execute("ALTER TABLE jobs ADD COLUMN voxels TEXT NOT NULL DEFAULT '{}'")
+        with translate_database_error(path):
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA secure_delete = ON")
+            self._connection.executescript(_SCHEMA)
+            if "voxels" not in {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}:
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN voxels TEXT NOT NULL DEFAULT '{}'")
 
     def close(self) -> None:
         """Close the database."""
@@ -231,19 +236,19 @@ class JobStore:
         return cursor.rowcount == 1
 
     def _query(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, translate_database_error(self._path):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, translate_database_error(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                end_transaction(self._connection)
                 raise
-            self._connection.execute("COMMIT")
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
 
-from decathlete.errors import DecathleteError, ServiceError
+from decathlete.errors import DecathleteError, OutputError, ServiceError
 from decathlete.serving.inputs import ReceivedFile, make_image
 from decathlete.serving.jobs import Job, JobStore
 from decathlete.serving.metrics import ServiceMetrics
@@ -88,7 +88,9 @@ class Service:
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
 
     def start(self) -> None:
-        """Remove what a killed service left, and start to compute the queue."""
+        """Remove what a killed service left, and start to compute the queue, if that is not done yet."""
+        if self.worker.is_alive:
+            return
         self.storage.clean(self.store.ids())
         self.worker.start()
         self._expiry.start()
@@ -199,9 +201,14 @@ class Service:
 
         Raises:
             ServiceError: there is none of this id.
+            OutputError: the disk is full, also without its files.
         """
         status = self.status(job_id)
-        self.store.delete(job_id)
+        try:
+            self.store.delete(job_id)
+        except OutputError:  # the disk is full: without the files of the job, the database can be written
+            self.storage.remove(job_id)
+            self.store.delete(job_id)
         self.worker.cancel(job_id)
         self.storage.remove(job_id)
         log.info("job %s: deleted", job_id)

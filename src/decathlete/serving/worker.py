@@ -11,7 +11,7 @@ from pathlib import Path
 
 from decathlete.core.files import temporary_folder
 from decathlete.core.memory import is_out_of_memory, translate_out_of_memory
-from decathlete.errors import DecathleteError, InsufficientMemoryError, ServiceError
+from decathlete.errors import DecathleteError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
@@ -81,6 +81,7 @@ class Worker:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.running: RunningJob | None = None
+        self._problem = ""
 
     @property
     def is_alive(self) -> bool:
@@ -127,10 +128,24 @@ class Worker:
                     self._wake.wait(_POLL_S)
                 else:
                     self._finish(job)
+                self._report(None)
             except Exception as problem:  # such as a full disk below the database: try again later
-                log_unexpected(problem, "the queue")
+                self._report(problem)
                 is_interrupted = True
                 self._stopping.wait(_POLL_S)
+
+    def _report(self, problem: Exception | None) -> None:
+        """Log once that the queue cannot be used, and once that it can again."""
+        text = "" if problem is None else problem.problem if isinstance(problem, OutputError) else repr(problem)
+        before, self._problem = self._problem, text
+        if text == before:
+            return
+        if problem is None:
+            log.info("the queue can be used again")
+        elif isinstance(problem, OutputError):
+            log.error("the queue %s; tried again every %g s", text, _POLL_S)
+        else:
+            log_unexpected(problem, "the queue")
 
     def _finish(self, job: Job) -> None:
         """Compute a job and record how it ended."""

@@ -17,9 +17,10 @@ from dataclasses import astuple
 from pathlib import Path
 
 from decathlete.core.files import remove
+from decathlete.serving.database_errors import translate_database_error
 from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.instance_files import InstanceFiles, StagedInstance, StoredInstance
-from decathlete.serving.dicom_node.node_database import open_database, transaction
+from decathlete.serving.dicom_node.node_database import DATABASE, open_database, transaction
 from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState
 
 _LEAST_FREE_BYTES = 10**9
@@ -72,7 +73,7 @@ class NodeStore:
         n_new = 0
         with self._lock:
             try:
-                with transaction(self._database):
+                with translate_database_error(self.folder / DATABASE), transaction(self._database):
                     for one in staged:
                         file = self._file_of(one.row)
                         if not file:
@@ -208,13 +209,13 @@ class NodeStore:
             )
             for row in (one for one in quiet if one["uid"] not in waiting):
                 values = (self._unit, row["uid"], self._models, row["origin"], self.content_of(row["uid"]), row["last"])
-                made = self._database.execute(
+                n_new += self._execute(
                     "INSERT OR IGNORE INTO jobs "
                     "(unit, unit_uid, models, origin, content, last_instance, state, created) "
                     "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
-                    (*values, now),
+                    *values,
+                    now,
                 )
-                n_new += made.rowcount
         return n_new
 
     def next_job(self, state: NodeJobState, *, now: float = float("inf")) -> NodeJob | None:
@@ -289,7 +290,7 @@ class NodeStore:
         series = self._rows(f"SELECT DISTINCT series_uid FROM instances WHERE {self._unit} = ?", unit_uid)
         for row in series:
             self._files.remove_series(row["series_uid"])
-        self._database.execute(f"DELETE FROM instances WHERE {self._unit} = ?", (unit_uid,))
+        self._execute(f"DELETE FROM instances WHERE {self._unit} = ?", unit_uid)
 
     def _delete_jobs_without_instances(self) -> None:
         """Delete jobs, also of other models and other units, except those whose results were not sent yet."""
@@ -324,10 +325,11 @@ class NodeStore:
     def _insert(self, row: StoredInstance, now: float) -> list[str]:
         """Insert or replace an instance; return the file that is no longer used, if any."""
         old = self._rows("SELECT file FROM instances WHERE sop_uid = ?", row.sop_uid)
-        self._database.execute(
+        self._execute(
             "INSERT OR REPLACE INTO instances "
             "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*astuple(row), now),
+            *astuple(row),
+            now,
         )
         return [one["file"] for one in old if one["file"] not in ("", row.file)]
 
@@ -336,9 +338,10 @@ class NodeStore:
         return [row["uid"] for row in rows]
 
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, translate_database_error(self.folder / DATABASE):
             return self._database.execute(statement, values).fetchall()
 
-    def _execute(self, statement: str, *values: object) -> None:
-        with self._lock:
-            self._database.execute(statement, values)
+    def _execute(self, statement: str, *values: object) -> int:
+        """Change the database; return the number of rows that were changed."""
+        with self._lock, translate_database_error(self.folder / DATABASE):
+            return self._database.execute(statement, values).rowcount

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import threading
+import warnings
 import zipfile
 from asyncio import _get_running_loop
 from collections.abc import Iterator
@@ -609,6 +610,17 @@ def test_logs_name_jobs_and_no_patients(settings: ServiceSettings, caplog: pytes
         logging.getLogger("pydicom").warning("Doe^Jane")
     assert "Doe" not in caplog.text
     assert f"job {job['id']}: done" in caplog.text
+
+
+def test_warnings_of_python_are_not_shown_while_a_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_, **__: shown.append(str(message)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with private_logging():
+            warnings.warn("Invalid value for VR CS: 'Doe^Jane'", stacklevel=1)
+        warnings.warn("later", stacklevel=1)
+    assert shown == ["later"]
 
 
 def test_warnings_about_the_image_belong_to_its_job(settings: ServiceSettings) -> None:

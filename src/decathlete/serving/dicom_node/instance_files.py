@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from decathlete.core.files import file_digest, move_synced, remove, temporary_folder, translate_os_error
-from decathlete.core.lazy_import import lazy_import
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.serving.dicom_node.node_job import Origin
-
-pydicom = lazy_import("pydicom")
 
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -34,7 +32,7 @@ def read_uids(path: Path) -> InstanceUids:
     Raises:
         Exception: of pydicom, in many kinds: it is not DICOM, or lacks one of them.
     """
-    dataset = pydicom.dcmread(path, specific_tags=list(_UIDS), stop_before_pixels=True)
+    dataset = read_dicom(path, specific_tags=list(_UIDS), stop_before_pixels=True)
     sop_uid, series_uid, study_uid = (str(dataset[name].value).strip() for name in _UIDS)
     return InstanceUids(sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid)
 

@@ -12,6 +12,7 @@ import pytest
 
 from decathlete.errors import OutputError
 from decathlete.serving.dicom_node.instance_files import InstanceUids, StagedInstance
+from decathlete.serving.dicom_node.node_database import transaction
 from decathlete.serving.dicom_node.node_store import NodeStore
 
 
@@ -129,3 +130,45 @@ def test_results_that_were_not_sent_are_kept(folder: Path) -> None:
         assert store.delete_old(before=100.0) == 1
         (job,) = store.jobs()
         assert store.next_job("computed") == job
+
+
+def steps_of(store: NodeStore) -> int:
+    """Hundreds of steps that SQLite makes where a node looks for work and for old series, and there are none."""
+    n_steps = 0
+
+    def count() -> int:
+        nonlocal n_steps
+        n_steps += 1
+        return 0
+
+    open_jobs(store)  # what is there already is looked at once
+    store._database.set_progress_handler(count, 100)
+    assert (open_jobs(store), store.delete_old(before=5.0), store.next_job("queued", now=0.0)) == (0, 0, None)
+    return n_steps
+
+
+def test_a_node_without_work_does_not_look_at_all_instances(tmp_path: Path) -> None:
+    found = []
+    for n_instances in (50, 5000):
+        folder = tmp_path / str(n_instances)
+        with closing(NodeStore(folder)) as store, transaction(store._database):
+            store._database.executemany(
+                "INSERT INTO instances (sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) "
+                "VALUES (?, '1.2', '1.3', 'd', 'f', 1, 'store', 9.0)",
+                [(str(number),) for number in range(n_instances)],
+            )
+        with closing(NodeStore(folder)) as store:
+            assert open_jobs(store) == 1
+            (job,) = store.jobs()
+            store.finish(job, "sent")
+            found.append(steps_of(store))
+    assert found[1] < found[0] + 10
+
+
+def test_a_job_that_could_not_be_stored_is_made_later(store: NodeStore) -> None:
+    store_instances(store, b"one")
+    store._database.execute("CREATE TRIGGER full BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(sqlite3.IntegrityError, match="full"):
+        open_jobs(store)
+    store._database.execute("DROP TRIGGER full")
+    assert (open_jobs(store), open_jobs(store)) == (1, 0)

@@ -58,6 +58,8 @@ CREATE TABLE IF NOT EXISTS copies (
     starts INTEGER NOT NULL,
     PRIMARY KEY (series_uid, n_instances)
 );
+CREATE INDEX IF NOT EXISTS instances_by_size ON instances (n_bytes);
+CREATE INDEX IF NOT EXISTS instances_by_age ON instances (received);
 """
 _BUSY_S = 30.0
 

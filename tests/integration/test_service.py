@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -311,6 +312,27 @@ def test_uploads_leave_room_for_the_queue(settings: ServiceSettings, monkeypatch
             answers = [send(client, content), client.post(JOBS, params={"model": "tiny"}, content=iter([content]))]
             assert {answer.status_code for answer in answers} == {status}
     assert len(list((settings.data / "jobs").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "code"),
+    [
+        (OSError(errno.ENOSPC, "full"), 507, "E-DISK-FULL"),
+        (MemoryError(), 413, "E-MEMORY"),
+        (OSError(), 500, "E-SERVICE"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_lack_of_room_is_no_unexpected_error(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch, problem: Exception, status: int, code: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr("decathlete.serving.service.make_image", fail)
+    with service_client(settings) as client:
+        answer = send(client, image_bytes())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("is_computed", [True, False], ids=["computed", "waits for its model"])

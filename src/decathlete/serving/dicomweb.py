@@ -56,6 +56,7 @@ class DicomWebServer:
         self._url = url.rstrip("/")
         self._session: Any = import_optional("requests", title="dicomweb-client", extra="serve").Session()
         self.client: Any = api.DICOMwebClient(self._url, session=self._session)
+        self.client.set_http_retry_params(retry=False)  # waits for 30 s, also at the end; callers try again themselves
 
     def download(
         self, study_uid: str, series_uid: str, folder: Path, *, check: Callable[[int], object]

@@ -221,7 +221,7 @@ class JobStore:
         """Return the mean duration of the jobs that were finished last; ``None``: there is none yet."""
         query = (
             "SELECT avg(seconds) AS mean FROM (SELECT finished - started AS seconds FROM jobs "
-            "WHERE state = 'done' ORDER BY finished DESC LIMIT ?)"
+            "WHERE state = 'done' ORDER BY number DESC LIMIT ?)"
         )
         mean = self._query(query, _RECENT)[0]["mean"]
         return None if mean is None else float(mean)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from decathlete.core.files import temporary_folder
+from decathlete.core.files import output_code, temporary_folder
 from decathlete.core.memory import is_out_of_memory, translate_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
@@ -231,14 +231,16 @@ class Worker:
             )
 
 
-def describe_error(problem: Exception, root: Path) -> JobError:
-    """Describe why a job failed, without paths of the service; unexpected errors are logged."""
+def describe_error(problem: Exception, root: Path, *, of: str = "job") -> JobError:
+    """Describe why a job or a request failed, without paths of the service; unexpected errors are logged."""
     if not isinstance(problem, DecathleteError):
         if is_out_of_memory(problem):
             problem = InsufficientMemoryError("out of memory", remedy=IMAGE_TOO_LARGE)
+        elif isinstance(problem, OSError) and (code := output_code(problem)) != OutputError.code:
+            problem = OutputError("the disk of the service is full", remedy="free disk space", code=code)
         else:
-            log_unexpected(problem, "a job")
-            problem = ServiceError("the job failed unexpectedly", remedy="look at the log of the service")
+            log_unexpected(problem, f"a {of}")
+            problem = ServiceError(f"the {of} failed unexpectedly", remedy="look at the log of the service")
     message = _without_paths(problem.problem, root)
     return JobError(code=problem.code, message=message, remedy=problem.remedy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -110,11 +111,11 @@ class FakeAnswer:
     status_code = 200
     headers = {"content-type": "application/dicom+json", "server": "pacs"}
 
-    def __enter__(self) -> FakeAnswer:
-        return self
+    def __init__(self) -> None:
+        self.is_closed = False
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def close(self) -> None:
+        self.is_closed = True
 
     def iter_content(self, size: int) -> list[bytes]:
         return [b"[", b"]"]
@@ -122,10 +123,12 @@ class FakeAnswer:
 
 def test_the_proxy_reads_addresses_of_dicomweb_and_no_others() -> None:
     asked: list[tuple[str, list[tuple[str, str]]]] = []
+    answers: list[FakeAnswer] = []
 
     def get(address: str, *, params: list[tuple[str, str]], **_: Any) -> FakeAnswer:
         asked.append((address, params))
-        return FakeAnswer()
+        answers.append(FakeAnswer())
+        return answers[-1]
 
     app = FastAPI()
     app.include_router(make_dicomweb_proxy("http://pacs/dicom-web", get=get))
@@ -135,6 +138,7 @@ def test_the_proxy_reads_addresses_of_dicomweb_and_no_others() -> None:
         ("http://pacs/dicom-web/studies/1.2/series", [("limit", "1"), ("limit", "2")]),
         ("http://pacs/dicom-web/studies/1.2/series/1.2.3/metadata", []),
     ]
+    assert all(answer.is_closed for answer in answers)
 
 
 async def _ask_proxy(app: FastAPI, wrong: tuple[str, ...]) -> None:
@@ -147,6 +151,30 @@ async def _ask_proxy(app: FastAPI, wrong: tuple[str, ...]) -> None:
         for path in wrong:
             assert (await client.get(f"/qido/{path}")).status_code == 500  # the service turns the error into a 4xx
         assert (await client.post("/stow/studies")).status_code in (404, 405)
+
+
+def test_a_server_that_does_not_answer_stops_no_other_request() -> None:
+    is_back = threading.Event()
+
+    def get(_address: str, **_: Any) -> FakeAnswer:
+        is_back.wait()
+        return FakeAnswer()
+
+    app = FastAPI()
+    app.include_router(make_dicomweb_proxy("http://pacs/dicom-web", get=get))
+    app.get("/health")(lambda: "ready")
+    assert asyncio.run(_ask_beside(app, is_back)) == (["ready"] * 50, [200] * 50)
+
+
+async def _ask_beside(app: FastAPI, is_back: threading.Event) -> tuple[list[str], list[int]]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        waiting = [asyncio.create_task(client.get("/proxy/dicom/qido/studies")) for _ in range(50)]
+        try:
+            async with asyncio.timeout(60):  # it would wait without an end
+                answers = [(await client.get("/health")).json() for _ in range(50)]
+        finally:
+            is_back.set()
+        return answers, [(await one).status_code for one in waiting]
 
 
 def test_only_structures_that_were_found_are_named_in_the_order_of_their_values() -> None:

@@ -61,7 +61,6 @@ class Archive:
     ) -> None:
         server = DicomWebServer(url)
         self.client, self.download = server.client, server.download
-        self.client.set_http_retry_params(retry=False)  # waits for 30 s, also at the end; the node tries again itself
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
         self._unit, self._clock, self._should_stop = unit, clock, should_stop
         self._max_bytes, self._image_bytes = max_bytes, image_bytes

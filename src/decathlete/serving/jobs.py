@@ -39,10 +39,14 @@ CREATE TABLE IF NOT EXISTS jobs (
     error TEXT,
     warnings TEXT NOT NULL DEFAULT '[]',
     volumes_ml TEXT NOT NULL DEFAULT '{}',
-    voxels TEXT NOT NULL DEFAULT '{}'
+    voxels TEXT NOT NULL DEFAULT '{}',
+    is_awaited INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 """
+_ADDED = {"voxels": "TEXT NOT NULL DEFAULT '{}'", "is_awaited": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns that databases of earlier versions lack."""
+
 _RECENT = 20
 _BUSY_S = 30.0
 
@@ -69,6 +73,7 @@ class Job:
         starts: how many times its computation was started.
         volumes_ml: structure -> volume, mL; empty if the image has no spacing.
         voxels: structure -> number of voxels.
+        is_awaited: whether its sender waits for the result and deletes it then.
     """
 
     id: str
@@ -85,6 +90,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    is_awaited: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -115,21 +121,23 @@ class JobStore:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")
             self._connection.executescript(_SCHEMA)
-            if "voxels" not in {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}:
-                self._connection.execute("ALTER TABLE jobs ADD COLUMN voxels TEXT NOT NULL DEFAULT '{}'")
+            columns = {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}
+            for name in _ADDED.keys() - columns:
+                self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_ADDED[name]}")
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._connection.close()
 
-    def add(self, job_id: str, *, model: str, input_kind: str, keep_seconds: float) -> Job:
+    def add(self, job_id: str, *, model: str, input_kind: str, keep_seconds: float, is_awaited: bool = False) -> Job:
         """Append a job to the queue; it is durable when this returns."""
         now = self.clock()
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO jobs (id, state, model, input_kind, created, expires) VALUES (?, 'queued', ?, ?, ?, ?)",
-                (job_id, model, input_kind, now, now + keep_seconds),
+                "INSERT INTO jobs (id, state, model, input_kind, created, expires, is_awaited) "
+                "VALUES (?, 'queued', ?, ?, ?, ?, ?)",
+                (job_id, model, input_kind, now, now + keep_seconds, is_awaited),
             )
         job = self.get(job_id)
         assert job is not None  # for the type checker: it was added
@@ -143,6 +151,11 @@ class JobStore:
     def ids(self) -> set[str]:
         """Return the ids of all jobs."""
         return {row["id"] for row in self._query("SELECT id FROM jobs")}
+
+    def delete_awaited(self) -> None:
+        """Remove the jobs whose senders wait for them: after a restart, nobody does."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM jobs WHERE is_awaited")
 
     def take_next(self) -> Job | None:
         """Make the job that waits longest the running one; ``None``: none waits. It may still wait for its model."""
@@ -254,6 +267,7 @@ class JobStore:
 def _job(row: sqlite3.Row) -> Job:
     fields: dict[str, Any] = dict(row)
     error = fields.pop("error")
+    fields["is_awaited"] = bool(fields["is_awaited"])
     fields["warnings"] = tuple(parse_json(fields["warnings"]))
     fields |= {name: parse_json(fields[name]) for name in ("volumes_ml", "voxels")}
     return Job(**fields, error=JobError(**parse_json(error)) if error else None)

@@ -91,6 +91,7 @@ class Service:
         """Remove what a killed service left, and start to compute the queue, if that is not done yet."""
         if self.worker.is_alive:
             return
+        self.store.delete_awaited()
         self.storage.clean(self.store.ids())
         self.worker.start()
         self._expiry.start()
@@ -121,13 +122,14 @@ class Service:
                 code="E-SERVICE-BUSY",
             )
 
-    def submit(self, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+    def submit(self, files: Sequence[ReceivedFile], folder: Path, *, model: str, is_awaited: bool = False) -> Job:
         """Accept an image; image and job are on the disk when this returns.
 
         Args:
             files: of one image, in ``folder``.
             folder: of :meth:`Storage.upload_folder`; its files are moved away.
             model: name of the model.
+            is_awaited: the sender waits for the result, so that the job ends with this process.
 
         Raises:
             ServiceError: the model is unknown, the queue is full, or the image is too large.
@@ -146,7 +148,13 @@ class Service:
         job_id = secrets.token_hex(16)
         self.storage.accept(image, job_id, self.settings.reading)
         try:
-            job = self.store.add(job_id, model=model, input_kind=kind, keep_seconds=self.settings.limits.keep_seconds)
+            job = self.store.add(
+                job_id,
+                model=model,
+                input_kind=kind,
+                keep_seconds=self.settings.limits.keep_seconds,
+                is_awaited=is_awaited,
+            )
         except BaseException:
             self.storage.remove(job_id)
             raise

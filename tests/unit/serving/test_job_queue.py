@@ -179,10 +179,11 @@ def test_a_queue_of_an_older_release_is_read(tmp_path: Path) -> None:
     add(store, "a")
     store.close()
     database = sqlite3.connect(tmp_path / "jobs.sqlite")
-    database.execute("ALTER TABLE jobs DROP COLUMN voxels")
+    for column in ("voxels", "is_awaited"):
+        database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     database.close()
     again = JobStore(tmp_path / "jobs.sqlite")
     job = again.get("a")
     again.close()
     assert job
-    assert job.voxels == {}
+    assert (job.voxels, job.is_awaited) == ({}, False)

@@ -203,14 +203,16 @@ async def upload_folder(request: Request, service: Service) -> AsyncIterator[Pat
         raise
 
 
-async def submit(service: Service, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+async def submit(
+    service: Service, files: Sequence[ReceivedFile], folder: Path, *, model: str, is_awaited: bool = False
+) -> Job:
     """Accept an image when those that were received before it have been read.
 
     Raises:
         ServiceError, ImageError, ArchiveError: as :meth:`Service.submit`.
     """
     async with service.uploads.reading:
-        return await run_in_threadpool(service.submit, files, folder, model=model)
+        return await run_in_threadpool(service.submit, files, folder, model=model, is_awaited=is_awaited)
 
 
 async def receive_form(request: Request, service: Service, folder: Path) -> Form:

@@ -7,6 +7,9 @@
 # make viewers   the client of MONAI Label that 3D Slicer uses, and its OHIF, in .viewers (for make test-full)
 # make triton    an environment of its own with Triton Inference Server (nvidia-pytriton, 370 MB), for `decathlete triton`
 # make peers     an environment of its own with the programs that Decathlete is compared with
+# make debian-packages  programs that tests run, by apt-get (needs root). Tests are skipped that need a missing one: of the
+#                page and of OHIF (chromium), of the DICOM node with an archive (orthanc, orthanc-dicomweb), and of structure
+#                sets that another program reads (plastimatch). Triton's server needs libpython. test-full lists missing ones
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
@@ -16,8 +19,9 @@ TRITON ?= .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
+DEBIAN_PACKAGES := chromium orthanc orthanc-dicomweb plastimatch
 
-.PHONY: demo test test-full robustness fake-cuda triton check docs venv peers viewers clean
+.PHONY: demo test test-full robustness fake-cuda triton check docs venv peers viewers debian-packages clean
 
 venv: $(VENV)/.installed
 
@@ -67,6 +71,13 @@ $(TRITON)/.installed:
 	$(TRITON)/bin/python -m pip --disable-pip-version-check install --quiet nvidia-pytriton==0.7.0 "numpy<2"
 	touch $@
 
+# libpython only if Debian has the version of $(PYTHON); other Pythons bring their own. The tests start an Orthanc of their
+# own: `systemctl disable --now orthanc` ends the one that Debian starts.
+debian-packages:
+	apt-get update
+	library=$$($(PYTHON) -c "import sys; print('libpython%d.%d' % sys.version_info[:2])"); \
+	apt-get install -y --no-install-recommends $(DEBIAN_PACKAGES) $$(apt-cache pkgnames $$library | grep -x $$library)
+
 demo: venv
 	$(BIN)/decathlete demo --folder demo
 
@@ -90,9 +101,10 @@ test: check
 test-full: check viewers $(if $(DECATHLETE_PEERS),,peers) $(if $(DECATHLETE_TRITON),,triton) \
 		$(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8,slurm]"
-	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) \
+	status=0; DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) \
 		DECATHLETE_TRITON=$(abspath $(or $(DECATHLETE_TRITON),$(TRITON))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
-		--hypothesis-profile random
+		--hypothesis-profile random || status=$$?; \
+	$(BIN)/python tests/external_programs.py; exit $$status
 
 # Each part prints a table of outcomes and fails if there was a fault; the others run all the same.
 robustness: venv

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 
+from decathlete.serving.dicom_node.choice import SeriesChoice
+from decathlete.serving.dicom_node.instance_files import StagedInstance, read_uids
 from decathlete.serving.dicom_node.node import DicomNode
+from decathlete.serving.dicom_node.node_store import NodeStore
+from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from dicom_support import write_series
+
+MakeNode = Callable[..., DicomNode]
 
 
 class Clock:
@@ -51,8 +59,9 @@ class Web:
             if one[0].Modality == search_filters["Modality"]
         ]
 
-    def iter_series(self, _study: str, series_uid: str, **_: Any) -> Any:
-        return self.on_copy(next(one for one in self.series if one[0].SeriesInstanceUID == series_uid))
+    def download(self, _study: str, series_uid: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
+        datasets = self.on_copy(next(one for one in self.series if one[0].SeriesInstanceUID == series_uid))
+        return write_files(datasets, folder, check)
 
     def store_instances(self, datasets: Sequence[Any]) -> Any:
         if self.fails:
@@ -79,6 +88,64 @@ def slices(folder: Path, name: str, *, n_slices: int = 3, **attributes: Any) -> 
     """The slices of a series of the study that all series have, in their order."""
     path = write_series(folder / name, np.full((n_slices, 4, 5), len(name), np.int16), series=name, **attributes)
     return sorted((pydicom.dcmread(p) for p in path.iterdir()), key=lambda d: d.InstanceNumber)
+
+
+@contextmanager
+def polling_nodes(folder: Path, clock: Clock, web: Web) -> Iterator[MakeNode]:
+    """Make nodes that poll an archive and whose steps the test makes itself; they are stopped at the end."""
+    nodes: list[DicomNode] = []
+
+    def make(
+        segment_: Any = segment, *, channels: Sequence[str] = ("CT",), digest: str = "a", **changes: Any
+    ) -> DicomNode:
+        settings = DicomNodeSettings(data=folder, dicomweb="http://127.0.0.1:1/x", **changes)
+        choice = SeriesChoice.of_model(channels)
+        node = DicomNode(settings, segment_, choice=choice, digests=(digest * 64,), clock=clock)
+        use_web(node, web)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.stop()
+
+
+def use_web(node: DicomNode, web: Any) -> None:
+    """Let a node poll an archive without a network."""
+    assert node._archive
+    node._archive.client, node._archive.download = web, web.download
+
+
+def write_files(datasets: Iterable[Any], folder: Path, check: Callable[[int], object]) -> Iterator[Path]:
+    """Write datasets to files as a download does."""
+    for number, dataset in enumerate(datasets):
+        content = content_of(dataset)
+        check(len(content))
+        path = folder / str(number)
+        path.write_bytes(content)
+        yield path
+
+
+def content_of(dataset: Any) -> bytes:
+    """The bytes of a file with a dataset."""
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    return stream.getvalue()
+
+
+def store_datasets(store: NodeStore, datasets: Sequence[Any], *, now: float, origin: Any = "web") -> int:
+    """Store instances as a node does that has received them; the number of new ones."""
+    with store.arriving() as folder:
+        paths = write_files(datasets, folder, check=lambda _: None)
+        return store.register([StagedInstance.of_file(one, read_uids(one), origin=origin) for one in paths], now=now)
+
+
+def poll_twice(node: DicomNode, clock: Clock) -> None:
+    """Find series, see that they do not grow, copy them, and wait until they are complete."""
+    for _ in range(2):
+        clock.now += 61
+        node.poll()
+    clock.now += 11
 
 
 def finish(node: DicomNode) -> None:

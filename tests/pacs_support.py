@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -15,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+from external_programs import ORTHANC_PLUGIN, find_orthanc
+
 _WAIT_S = 60.0
 """Guard against tests that hang, seconds."""
 
@@ -68,8 +68,8 @@ class Orthanc:
 @contextmanager
 def orthanc(folder: Path) -> Iterator[Orthanc]:
     """Run an archive, and end it."""
-    program = shutil.which("Orthanc") or shutil.which("orthanc")
-    if program is None or not PLUGIN.is_file():
+    program = find_orthanc()
+    if program is None or not ORTHANC_PLUGIN.is_file():
         pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
     archive = Orthanc(free_port(), free_port())
     folder.mkdir()
@@ -82,7 +82,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
         "DicomAlwaysAllowStore": True,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
-        "Plugins": [str(PLUGIN)],
+        "Plugins": [str(ORTHANC_PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))

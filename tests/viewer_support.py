@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from external_programs import find_chromium
+
 VIEWERS = Path(os.environ.get("DECATHLETE_VIEWERS", Path(__file__).parents[1] / ".viewers"))
 """Folder of `make viewers`."""
 
 # WebGL 2 without a GPU.
 _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 _INSIDE = ("http://127.0.0.1:", "data:", "blob:")
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def browser_page(*, other_sites: tuple[str, ...] = (), **context: Any) -> Iterat
         other_sites: beginnings of addresses that it may ask for, in vain.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    program = find_chromium()
     if program is None:
         pytest.skip("Chromium is not installed")
     outside: list[str] = []

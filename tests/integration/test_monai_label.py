@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,22 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import OptionError
 from decathlete.io.images import read_grid, read_label, write_image, write_label
 from decathlete.serving.http.app import create_app
+from decathlete.serving.service import Service
 from decathlete.serving.settings import ServiceSettings
 from decathlete.workflows.predict import predict
 from dicom_support import write_enhanced
 from factories import make_oblique_geometry
-from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for, wait_until
+from service_support import (
+    FP32,
+    TOKEN,
+    image_bytes,
+    save_model,
+    send,
+    service_client,
+    settings_for,
+    wait_for,
+    wait_until,
+)
 
 SHAPE = (20, 24, 18)
 LABEL_INFO = [{"name": "a", "idx": 1}]
@@ -305,3 +320,23 @@ def test_several_channels_of_one_image_have_one_id(tmp_path) -> None:
         assert set(client.get("/datastore/", params={"output": "all"}).json()["objects"]) == {"case_1", "pair"}
         assert infer(client, {"image": "pair", "output": "json"}, {}).status_code == 200
         assert code_of(infer(client, {"image": "case_1", "output": "json"}, {})) == (422, "E-IMAGE-CHANNELS")
+
+
+def test_a_job_of_a_viewer_ends_with_a_service_that_is_killed(model: Path, tmp_path: Path) -> None:
+    settings, database = settings_for(model, tmp_path / "data"), tmp_path / "killed.sqlite"
+    service = Service(settings)
+    with service_client(settings, service) as client, ThreadPoolExecutor() as pool:
+        with service.models.use("tiny"):  # so that no job is finished
+            answer = pool.submit(client.post, "/infer/tiny", files={"file": ("image.nii.gz", image_bytes())})
+            kept = send(client, image_bytes(seed=1)).json()["id"]
+            wait_until(lambda: len(service.store.ids()) == 2)
+            with closing(sqlite3.connect(database)) as copy:
+                service.store._connection.backup(copy)  # what a kill would leave now
+        assert answer.result().status_code == 200
+        assert wait_for(client, kept)["state"] == "done"
+    shutil.copy(database, service.storage.database)
+    (service.storage.database.with_name("jobs.sqlite-wal")).unlink(missing_ok=True)
+    later = Service(settings)
+    later.start()
+    assert later.store.ids() == {kept}
+    later.stop()

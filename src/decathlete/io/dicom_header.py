@@ -14,12 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_attributes import TAGS, Attributes
 from decathlete.io.dicom_pixel_data import check_pixel_data
-
-pydicom = lazy_import("pydicom")
+from decathlete.io.dicom_reading import read_dicom_stream
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _NOT_IMAGES = {
@@ -93,7 +91,9 @@ def read_dicom_header(path: Path) -> DicomFile:
     """
     try:
         with path.open("rb") as stream:
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS.values()), force=True)
+            dataset = read_dicom_stream(
+                path, stream, stop_before_pixels=True, specific_tags=list(TAGS.values()), force=True
+            )
             return _Reader(path, dataset).read(stream)
     except (ImageError, OSError):
         raise

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.io.dicom_header import DicomFile
+from decathlete.io.dicom_reading import read_dicom
 
 pydicom = lazy_import("pydicom")
 sitk = lazy_import("SimpleITK")
@@ -23,7 +24,7 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7.3"
 
 def read_stored_numbers(file: DicomFile) -> NDArray[Any]:
     """Read all frames (frame, y, x) of a file with one number per voxel, of 8, 16 or 32 bits."""
-    dataset = pydicom.dcmread(file.path, force=True)
+    dataset = read_dicom(file.path, force=True)
     if file.is_encapsulated:
         return _decompress(dataset)
     width, height = file.size_XY

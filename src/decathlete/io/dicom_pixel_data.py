@@ -6,10 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
-
-pydicom = lazy_import("pydicom")
+from decathlete.io.dicom_reading import DEFLATED, read_dicom
 
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _LONG_VALUES = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}  # types with a length of 4 bytes
@@ -17,7 +15,7 @@ _LONG_OTHERS = {b"SQ", b"SV", b"UC", b"UR", b"UT", b"UV"}  # as these, which can
 _UNDEFINED = 0xFFFFFFFF
 _SIGNATURES = (0xFFFA, 0xFFFA)
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_RATIO = 64  # two bytes of run length make at most 128
 _JPEG_RATIO = 2**17
@@ -46,8 +44,8 @@ def check_pixel_data(
         ImageError: they are missing, too short, or have more frames than the header declares.
         ValueError: the file is damaged.
     """
-    if dataset.file_meta.get("TransferSyntaxUID") == _DEFLATED:  # the dataset as a whole is compressed
-        element = pydicom.dcmread(path, force=True).get_item(0x7FE00010)
+    if dataset.file_meta.get("TransferSyntaxUID") == DEFLATED:  # the dataset as a whole is compressed
+        element = read_dicom(path, force=True).get_item(0x7FE00010)
         _check_length(path, len(element.value if element else b""), frame_bytes=frame_bytes, n_bytes=n_bytes)
         return
     length = _read_length(stream, dataset)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.dicom_structures import StructureMask, damaged, misplaced_error, voxels_of_points
 
 pydicom = lazy_import("pydicom")
@@ -26,7 +27,7 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
     Raises:
         ImageError: the object is fractional, or its frames do not lie on the voxels of the grid.
     """
-    header = pydicom.dcmread(path)
+    header = read_dicom(path)
     kind = str(header.get("SegmentationType") or "BINARY")
     if kind not in ("BINARY", "LABELMAP"):
         raise ImageError(

@@ -13,11 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from decathlete.core.lazy_import import lazy_import
 from decathlete.io.dicom_header import kind_without_voxels
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.folder_tree import INDEX, FolderTree, is_slice
-
-pydicom = lazy_import("pydicom")
 
 SeriesOrientation = Literal["axial", "coronal", "sagittal", "oblique", "unknown"]
 _PLANES: tuple[SeriesOrientation, ...] = ("sagittal", "coronal", "axial")
@@ -94,7 +92,7 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
     damaged = set()
     for path in files:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
             reason = "an index of DICOM files" if path.name.upper() == INDEX else _reason_to_skip(header)
             if reason is None:
                 _series([(path, header)])  # all that is used later can be read

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
-from decathlete.core.lazy_import import lazy_import
 from decathlete.io.contour_fill import fill_contours
 from decathlete.io.dicom_grid import warn_once
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.dicom_structures import StructureMask, damaged, misplaced_error, voxels_of_points
-
-pydicom = lazy_import("pydicom")
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLATNESS = 0.25
@@ -32,7 +30,7 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
     Raises:
         ImageError: contours are not drawn on the slices of the grid.
     """
-    dataset = pydicom.dcmread(path)
+    dataset = read_dicom(path)
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         if number in numbers:
@@ -46,7 +44,7 @@ def contour_gaps(path: Path, geometry: Geometry, numbers: frozenset[int]) -> dic
         ImageError: contours are not drawn on the slices of the grid.
     """
     places: dict[int, set[int]] = defaultdict(set)
-    for item in pydicom.dcmread(path).get("ROIContourSequence") or []:
+    for item in read_dicom(path).get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         for contour in item.get("ContourSequence") or [] if number in numbers else []:
             if contour.get("ContourGeometricType") in _CLOSED:

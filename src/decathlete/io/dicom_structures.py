@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
-from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
-
-pydicom = lazy_import("pydicom")
+from decathlete.io.dicom_reading import read_dicom
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -58,7 +56,7 @@ def structure_kind(path: Path) -> StructureKind | None:
         with path.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
                 return None
-        found = pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).get("SOPClassUID", "")
+        found = read_dicom(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).get("SOPClassUID", "")
     except Exception:  # pydicom raises anything for what is not DICOM
         return None
     if found == _RTSTRUCT:
@@ -74,7 +72,7 @@ def list_structures(path: Path) -> tuple[Structure, ...]:
     """
     kind = _require_kind(path)
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = read_dicom(path, stop_before_pixels=True)
         if kind == "structure set":
             items = [(int(i.ROINumber), str(i.ROIName)) for i in dataset.StructureSetROISequence]
         else:
@@ -115,7 +113,7 @@ def referenced_series(path: Path) -> frozenset[str]:
     """
     _require_kind(path)
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = read_dicom(path, stop_before_pixels=True)
         series = [str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or []]
         for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
             for study in frame.get("RTReferencedStudySequence") or []:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from decathlete.core.documents import parse_json
+from decathlete.serving.database_errors import end_transaction, translate_database_error
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -38,10 +39,14 @@ CREATE TABLE IF NOT EXISTS jobs (
     error TEXT,
     warnings TEXT NOT NULL DEFAULT '[]',
     volumes_ml TEXT NOT NULL DEFAULT '{}',
-    voxels TEXT NOT NULL DEFAULT '{}'
+    voxels TEXT NOT NULL DEFAULT '{}',
+    is_awaited INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 """
+_ADDED = {"voxels": "TEXT NOT NULL DEFAULT '{}'", "is_awaited": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns that databases of earlier versions lack."""
+
 _RECENT = 20
 _BUSY_S = 30.0
 
@@ -68,6 +73,7 @@ class Job:
         starts: how many times its computation was started.
         volumes_ml: structure -> volume, mL; empty if the image has no spacing.
         voxels: structure -> number of voxels.
+        is_awaited: whether its sender waits for the result and deletes it then.
     """
 
     id: str
@@ -84,6 +90,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    is_awaited: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -97,34 +104,40 @@ class JobStore:
     Args:
         path: of the database, which is created if need be.
         clock: seconds since 1970.
+
+    Raises:
+        OutputError: here and in all methods, the database cannot be written, or is damaged.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+        self.clock, self._path = clock, path
         self._lock = threading.RLock()
         path.touch(mode=0o600)
         path.chmod(0o600)  # one of an earlier version; SQLite's other files get the same mode
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA secure_delete = ON")
-        self._connection.executescript(_SCHEMA)
-        if "voxels" not in {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}:
-            self._connection.execute("ALTER TABLE jobs ADD COLUMN voxels TEXT NOT NULL DEFAULT '{}'")
+        with translate_database_error(path):
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA secure_delete = ON")
+            self._connection.executescript(_SCHEMA)
+            columns = {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}
+            for name in _ADDED.keys() - columns:
+                self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_ADDED[name]}")
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._connection.close()
 
-    def add(self, job_id: str, *, model: str, input_kind: str, keep_seconds: float) -> Job:
+    def add(self, job_id: str, *, model: str, input_kind: str, keep_seconds: float, is_awaited: bool = False) -> Job:
         """Append a job to the queue; it is durable when this returns."""
         now = self.clock()
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO jobs (id, state, model, input_kind, created, expires) VALUES (?, 'queued', ?, ?, ?, ?)",
-                (job_id, model, input_kind, now, now + keep_seconds),
+                "INSERT INTO jobs (id, state, model, input_kind, created, expires, is_awaited) "
+                "VALUES (?, 'queued', ?, ?, ?, ?, ?)",
+                (job_id, model, input_kind, now, now + keep_seconds, is_awaited),
             )
         job = self.get(job_id)
         assert job is not None  # for the type checker: it was added
@@ -139,17 +152,27 @@ class JobStore:
         """Return the ids of all jobs."""
         return {row["id"] for row in self._query("SELECT id FROM jobs")}
 
+    def delete_awaited(self) -> None:
+        """Remove the jobs whose senders wait for them: after a restart, nobody does."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM jobs WHERE is_awaited")
+
     def take_next(self) -> Job | None:
-        """Start the job that waits longest; ``None``: none waits."""
+        """Make the job that waits longest the running one; ``None``: none waits. It may still wait for its model."""
         with self._transaction() as database:
             row = database.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1").fetchone()
             if row is None:
                 return None
-            database.execute(
-                "UPDATE jobs SET state = 'running', started = ?, starts = starts + 1 WHERE id = ?",
-                (self.clock(), row["id"]),
-            )
+            database.execute("UPDATE jobs SET state = 'running' WHERE id = ?", (row["id"],))
         return self.get(row["id"])
+
+    def count_start(self, job_id: str) -> None:
+        """Record that the computation of a running job begins."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET started = ?, starts = starts + 1 WHERE id = ? AND state = 'running'",
+                (self.clock(), job_id),
+            )
 
     def requeue_running(self) -> int:
         """Return jobs that were running when the service ended to the queue, at their old places."""
@@ -157,13 +180,12 @@ class JobStore:
             cursor = database.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
         return cursor.rowcount
 
-    def put_back(self, job_id: str) -> None:
-        """Return a running job to its place in the queue, as if it had not been started."""
+    def put_back(self, job: Job) -> None:
+        """Return a running job to its place in the queue; a start since ``job`` was taken does not count."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = 'queued', started = NULL, starts = starts - 1 "
-                "WHERE id = ? AND state = 'running'",
-                (job_id,),
+                "UPDATE jobs SET state = 'queued', started = NULL, starts = ? WHERE id = ? AND state = 'running'",
+                (job.starts, job.id),
             )
 
     def publish(
@@ -212,7 +234,7 @@ class JobStore:
         """Return the mean duration of the jobs that were finished last; ``None``: there is none yet."""
         query = (
             "SELECT avg(seconds) AS mean FROM (SELECT finished - started AS seconds FROM jobs "
-            "WHERE state = 'done' ORDER BY finished DESC LIMIT ?)"
+            "WHERE state = 'done' ORDER BY number DESC LIMIT ?)"
         )
         mean = self._query(query, _RECENT)[0]["mean"]
         return None if mean is None else float(mean)
@@ -227,24 +249,25 @@ class JobStore:
         return cursor.rowcount == 1
 
     def _query(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, translate_database_error(self._path):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, translate_database_error(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                end_transaction(self._connection)
                 raise
-            self._connection.execute("COMMIT")
 
 
 def _job(row: sqlite3.Row) -> Job:
     fields: dict[str, Any] = dict(row)
     error = fields.pop("error")
+    fields["is_awaited"] = bool(fields["is_awaited"])
     fields["warnings"] = tuple(parse_json(fields["warnings"]))
     fields |= {name: parse_json(fields[name]) for name in ("volumes_ml", "voxels")}
     return Job(**fields, error=JobError(**parse_json(error)) if error else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,18 +45,27 @@ class JobWarningHandler(logging.Handler):
 
 @contextmanager
 def private_logging() -> Iterator[None]:
-    """Write only the service's own messages to the log of this process, and collect warnings for jobs."""
-    privacy, warnings, root = PrivacyFilter(), JobWarningHandler(), logging.getLogger()
-    handlers = list(root.handlers)
+    """Write only the service's own messages to the log of this process, and collect warnings for jobs.
+
+    Python's warnings are messages of others, too: pydicom's quote the values of a file.
+    """
+    privacy, of_jobs, root = PrivacyFilter(), JobWarningHandler(), logging.getLogger()
+    handlers, show = list(root.handlers), warnings.showwarning
     for handler in handlers:
         handler.addFilter(privacy)
-    root.addHandler(warnings)  # one handler: with several log handlers, a filter would see each record several times
+    root.addHandler(of_jobs)  # one handler: with several log handlers, a filter would see each record several times
+    warnings.showwarning = _log_warning
     try:
         yield
     finally:
-        root.removeHandler(warnings)
+        warnings.showwarning = show
+        root.removeHandler(of_jobs)
         for handler in handlers:
             handler.removeFilter(privacy)
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
 
 
 @contextmanager

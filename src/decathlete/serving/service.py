@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
 
-from decathlete.errors import DecathleteError, ServiceError
+from decathlete.errors import DecathleteError, OutputError, ServiceError
 from decathlete.serving.inputs import ReceivedFile, make_image
 from decathlete.serving.jobs import Job, JobStore
 from decathlete.serving.metrics import ServiceMetrics
@@ -88,7 +88,10 @@ class Service:
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
 
     def start(self) -> None:
-        """Remove what a killed service left, and start to compute the queue."""
+        """Remove what a killed service left, and start to compute the queue, if that is not done yet."""
+        if self.worker.is_alive:
+            return
+        self.store.delete_awaited()
         self.storage.clean(self.store.ids())
         self.worker.start()
         self._expiry.start()
@@ -119,13 +122,14 @@ class Service:
                 code="E-SERVICE-BUSY",
             )
 
-    def submit(self, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+    def submit(self, files: Sequence[ReceivedFile], folder: Path, *, model: str, is_awaited: bool = False) -> Job:
         """Accept an image; image and job are on the disk when this returns.
 
         Args:
             files: of one image, in ``folder``.
             folder: of :meth:`Storage.upload_folder`; its files are moved away.
             model: name of the model.
+            is_awaited: the sender waits for the result, so that the job ends with this process.
 
         Raises:
             ServiceError: the model is unknown, the queue is full, or the image is too large.
@@ -144,7 +148,13 @@ class Service:
         job_id = secrets.token_hex(16)
         self.storage.accept(image, job_id, self.settings.reading)
         try:
-            job = self.store.add(job_id, model=model, input_kind=kind, keep_seconds=self.settings.limits.keep_seconds)
+            job = self.store.add(
+                job_id,
+                model=model,
+                input_kind=kind,
+                keep_seconds=self.settings.limits.keep_seconds,
+                is_awaited=is_awaited,
+            )
         except BaseException:
             self.storage.remove(job_id)
             raise
@@ -199,9 +209,14 @@ class Service:
 
         Raises:
             ServiceError: there is none of this id.
+            OutputError: the disk is full, also without its files.
         """
         status = self.status(job_id)
-        self.store.delete(job_id)
+        try:
+            self.store.delete(job_id)
+        except OutputError:  # the disk is full: without the files of the job, the database can be written
+            self.storage.remove(job_id)
+            self.store.delete(job_id)
         self.worker.cancel(job_id)
         self.storage.remove(job_id)
         log.info("job %s: deleted", job_id)

@@ -96,13 +96,13 @@ class ServiceSettings:
         allow_hosts: further names under which the service is reached, e.g. behind a proxy.
         model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
         options: how the models predict.
-        spacing: z, y, x in mm, for uploads and studies whose files do not contain their spacing.
+        spacing: z, y, x in mm, for uploads, studies and series of the DICOM node whose files do not contain it.
         image_formats: settings of image formats that change how these files are read, by the name of the format.
         dicom_codes: structure -> its code in DICOM objects, which precedes that of the model.
 
     Raises:
-        OptionError: no model, an address that others can reach without a token, a value out of range, or a setting of
-            an image format without effect.
+        OptionError: no model, an address that others can reach without a token, a value out of range, a setting of an
+            image format without effect, or ``data`` in ``studies``.
     """
 
     models: tuple[ModelSource, ...]
@@ -130,6 +130,13 @@ class ServiceSettings:
                 f"other computers can reach {self.host}, and no token protects the service",
                 remedy="write a token to a file and name it with --token-file, or leave --host out",
             )
+        if self._is_data_in_studies():
+            raise OptionError(
+                "lies in the folder of --studies, where uploads would be listed as studies",
+                where=self.data,
+                remedy="use a --data folder outside it",
+                code="E-OPTION-CONFLICT",
+            )
         self.reading.require_reading_settings()
         for origin in self.allow_origins:
             if not _ORIGIN.fullmatch(origin):
@@ -138,6 +145,11 @@ class ServiceSettings:
                     remedy="write it as https://viewer.example.org, without a path",
                     code="E-OPTION-SYNTAX",
                 )
+
+    def _is_data_in_studies(self) -> bool:
+        if self.studies is None or "://" in self.studies:
+            return False
+        return self.data.resolve().is_relative_to(Path(self.studies).resolve())
 
     @property
     def reading(self) -> Reading:

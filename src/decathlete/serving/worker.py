@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from decathlete.core.files import temporary_folder
+from decathlete.core.files import output_code, temporary_folder
 from decathlete.core.memory import is_out_of_memory, translate_out_of_memory
-from decathlete.errors import DecathleteError, InsufficientMemoryError, ServiceError
+from decathlete.errors import DecathleteError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
@@ -81,6 +81,7 @@ class Worker:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.running: RunningJob | None = None
+        self._problem = ""
 
     @property
     def is_alive(self) -> bool:
@@ -127,10 +128,24 @@ class Worker:
                     self._wake.wait(_POLL_S)
                 else:
                     self._finish(job)
+                self._report(None)
             except Exception as problem:  # such as a full disk below the database: try again later
-                log_unexpected(problem, "the queue")
+                self._report(problem)
                 is_interrupted = True
                 self._stopping.wait(_POLL_S)
+
+    def _report(self, problem: Exception | None) -> None:
+        """Log once that the queue cannot be used, and once that it can again."""
+        text = "" if problem is None else problem.problem if isinstance(problem, OutputError) else repr(problem)
+        before, self._problem = self._problem, text
+        if text == before:
+            return
+        if problem is None:
+            log.info("the queue can be used again")
+        elif isinstance(problem, OutputError):
+            log.error("the queue %s; tried again every %g s", text, _POLL_S)
+        else:
+            log_unexpected(problem, "the queue")
 
     def _finish(self, job: Job) -> None:
         """Compute a job and record how it ended."""
@@ -140,7 +155,7 @@ class Worker:
         except JobCancelled:
             state = "cancelled"
             if self._stopping.is_set():  # an orderly end is no crash
-                self._store.put_back(job.id)
+                self._store.put_back(job)
         except Exception as problem:
             self._store.fail(job.id, describe_error(problem, self._storage.root))
             state = "failed"
@@ -153,7 +168,7 @@ class Worker:
             self._on_finished(state, seconds)
 
     def _compute(self, job: Job, running: RunningJob) -> str:
-        if job.starts > MAX_STARTS:
+        if job.starts >= MAX_STARTS:
             raise ServiceError(
                 f"the service ended {MAX_STARTS} times while it computed this job",
                 remedy="crop the image, or predict it with `decathlete predict`",
@@ -168,6 +183,7 @@ class Worker:
         ):
             running.began = time.monotonic()  # a computation of the DICOM node before it counts for no time limit
             self._check_wanted(running)
+            self._store.count_start(job.id)  # a wait for the model is no start
             with collect_warnings() as logged:
                 prediction = self._predict(images, reading, predictor, folder, running)
             result = folder / "result"
@@ -215,14 +231,16 @@ class Worker:
             )
 
 
-def describe_error(problem: Exception, root: Path) -> JobError:
-    """Describe why a job failed, without paths of the service; unexpected errors are logged."""
+def describe_error(problem: Exception, root: Path, *, of: str = "job") -> JobError:
+    """Describe why a job or a request failed, without paths of the service; unexpected errors are logged."""
     if not isinstance(problem, DecathleteError):
         if is_out_of_memory(problem):
             problem = InsufficientMemoryError("out of memory", remedy=IMAGE_TOO_LARGE)
+        elif isinstance(problem, OSError) and (code := output_code(problem)) != OutputError.code:
+            problem = OutputError("the disk of the service is full", remedy="free disk space", code=code)
         else:
-            log_unexpected(problem, "a job")
-            problem = ServiceError("the job failed unexpectedly", remedy="look at the log of the service")
+            log_unexpected(problem, f"a {of}")
+            problem = ServiceError(f"the {of} failed unexpectedly", remedy="look at the log of the service")
     message = _without_paths(problem.problem, root)
     return JobError(code=problem.code, message=message, remedy=problem.remedy)
 

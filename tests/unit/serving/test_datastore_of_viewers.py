@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from decathlete.core.files import temporary_name
+from decathlete.errors import ServiceError
 from decathlete.io.images import write_label
 from decathlete.io.reading import Reading
 from decathlete.serving.inputs import ReceivedFile
@@ -80,3 +81,13 @@ def test_unfinished_files_are_removed_at_the_start(store: Datastore, tmp_path: P
         (folder / dead).write_bytes(b"of a patient")
     assert open_store(tmp_path).ids() == ["case"]
     assert sorted(path.name for path in root.rglob("*") if path.is_file()) == ["case.json", "case.nii.gz"]
+
+
+@pytest.mark.parametrize("image_id", ["../x", ".hidden", "a/b", "", "a\0", "中" * 60, "a" * 129])
+def test_an_id_that_is_no_file_name_is_rejected(store: Datastore, tmp_path: Path, image_id: str) -> None:
+    sent = tmp_path / "sent"
+    sent.write_bytes(image_bytes(SHAPE))
+    with pytest.raises(ServiceError, match="too long, or has characters") as caught:
+        store.add_image(image_id, ReceivedFile(name="a.nii.gz", path=sent))
+    assert caught.value.code == "E-SERVICE-REQUEST"
+    assert store.ids() == ["case"]

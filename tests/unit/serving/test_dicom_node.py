@@ -26,6 +26,7 @@ from decathlete.io.images import read_image
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
+from dicom_node_support import Clock, finish, poll_twice, states, use_web, write_files
 from dicom_support import uid, write_series
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -33,16 +34,6 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 DIGEST = "cd" * 32
 USE = ModelUse(digest=DIGEST, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
 SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
-
-
-class Clock:
-    """Time that only tests move."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Archive:
@@ -73,11 +64,6 @@ def archive() -> Iterator[Archive]:
     one = Archive()
     yield one
     one.server.shutdown()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:
@@ -144,15 +130,6 @@ def wait_until_closed(node: DicomNode) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the association is still open")
-
-
-def states(node: DicomNode) -> list[str]:
-    return [job.state for job in node.store.jobs()]
-
-
-def finish(node: DicomNode) -> None:
-    while node.compute_next() or node.deliver_next():
-        pass
 
 
 def test_a_series_is_segmented_when_it_is_complete(make_node: Any, archive: Archive, series: Any, clock: Clock) -> None:
@@ -464,8 +441,8 @@ class FakeWeb:
                 }
         return list(found.values())[paging.get("offset", 0) :]
 
-    def iter_series(self, _study: str, series: str, **_: Any) -> list[Any]:
-        return [one for one in self.datasets if one.SeriesInstanceUID == series]
+    def download(self, _study: str, series: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
+        return write_files([one for one in self.datasets if one.SeriesInstanceUID == series], folder, check)
 
     def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:
         return [one.to_json_dict() for one in self.datasets if one.SeriesInstanceUID == series]
@@ -477,19 +454,12 @@ class FakeWeb:
         return pydicom.Dataset()
 
 
-def poll_twice(node: DicomNode, clock: Clock) -> None:
-    """Find series, see that they do not grow, copy them, and wait until they are complete."""
-    for _ in range(2):
-        clock.now += 61
-        node.poll()
-    clock.now += 11
-
-
 def test_an_archive_is_polled_and_its_series_are_segmented_once(
     make_node: Any, series: Any, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
-    web = node._archive.client = FakeWeb(series)
+    web = FakeWeb(series)
+    use_web(node, web)
     assert not node.poll()  # the series may be growing
     clock.now += 61
     assert node.poll()
@@ -508,7 +478,7 @@ def test_an_archive_is_polled_and_its_series_are_segmented_once(
     node.stop()
     shutil.rmtree(tmp_path / "node")  # as another node with the same model
     other = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
-    other._archive.client = web
+    use_web(other, web)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             clock.now += 61
@@ -519,7 +489,8 @@ def test_an_archive_is_polled_and_its_series_are_segmented_once(
 def test_an_archive_is_polled_for_the_channels_of_a_study(make_node: Any, clock: Clock, tmp_path: Path) -> None:
     ct, pet = (datasets_of(tmp_path, name, modality=modality) for name, modality in (("ct", "CT"), ("pet1", "PT")))
     node = make_node(port=None, dicomweb=WEB, callers=(), send_to=None, channels=PET_CT)
-    web = node._archive.client = FakeWeb([*ct[:4], *pet[:4], *datasets_of(tmp_path, "alone", study="other")])
+    web = FakeWeb([*ct[:4], *pet[:4], *datasets_of(tmp_path, "alone", study="other")])
+    use_web(node, web)
     poll_twice(node, clock)
     finish(node)
     assert sorted(states(node)) == ["sent", "skipped"]
@@ -531,7 +502,7 @@ def test_an_archive_is_polled_for_the_channels_of_a_study(make_node: Any, clock:
     node.stop()
     shutil.rmtree(tmp_path / "node")  # as another node with the same model
     other = make_node(port=None, dicomweb=WEB, callers=(), send_to=None, channels=PET_CT)
-    other._archive.client = web
+    use_web(other, web)
     poll_twice(other, clock)
     finish(other)
     assert sorted(states(other)) == ["skipped"]  # the study with one series; the other one was segmented

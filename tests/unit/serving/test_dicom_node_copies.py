@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
-from decathlete.serving.dicom_node.settings import DicomNodeSettings
-from dicom_node_support import Clock, Web, finish, segment, slices, states
-
-MakeNode = Callable[..., DicomNode]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def web() -> Web:
-    return Web()
-
-
-@pytest.fixture
-def make_node(tmp_path: Path, clock: Clock, web: Web) -> Iterator[MakeNode]:
-    """A node that polls an archive and whose steps the test makes itself."""
-    nodes: list[DicomNode] = []
-
-    def make(*channels: str, **changes: Any) -> DicomNode:
-        settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **changes)
-        choice = SeriesChoice.of_model(channels or ("CT",))
-        node = DicomNode(settings, segment, choice=choice, digests=("a" * 64,), clock=clock)
-        node._archive.client = web  # type: ignore[union-attr]
-        nodes.append(node)
-        return node
-
-    yield make
-    for node in nodes:
-        node.stop()
+from dicom_node_support import Clock, MakeNode, Web, finish, slices, states, use_web
 
 
 def poll(node: DicomNode, clock: Clock, *, n_times: int = 1) -> None:
@@ -202,7 +169,7 @@ def test_a_study_whose_copy_was_killed_is_segmented_once_and_whole(
     ct, pet = slices(tmp_path, "ct"), slices(tmp_path, "pet1", modality="PT")
     again = slices(tmp_path, "scan", n_slices=2)  # a shorter CT, so that the study would fit without the longer one
     web.series = [again, pet, ct]
-    node = make_node("CT", "PET")
+    node = make_node(channels=("CT", "PET"))
 
     def kill(datasets: list[Any]) -> list[Any]:
         if datasets is ct:
@@ -218,7 +185,7 @@ def test_a_study_whose_copy_was_killed_is_segmented_once_and_whole(
         orphan = tmp_path / "node" / "series" / "0" / "slice.dcm"
         orphan.parent.mkdir()
         orphan.write_bytes(b"of a patient")
-    restarted = make_node("CT", "PET")
+    restarted = make_node(channels=("CT", "PET"))
     assert not lost or not orphan.parent.exists()
     web.on_copy = list
     clock.now += 1000
@@ -241,7 +208,7 @@ def test_a_study_with_a_series_that_cannot_be_copied_waits_and_others_do_not(
 
     web.series = [*study("bad"), *study("good")]
     BadSeries(web, web.series[1], http_error(500))
-    node = make_node("CT", "PET")
+    node = make_node(channels=("CT", "PET"))
     for _ in range(4):
         poll(node, clock)
         clock.now += 11
@@ -279,7 +246,7 @@ def test_all_pages_of_an_archive_are_read(
     web = PagingWeb(page, ignores_offset=ignores_offset)
     web.series = [slices(tmp_path, name, n_slices=1) for name in "abcde"]
     node = make_node()
-    node._archive.client = web  # type: ignore[union-attr]
+    use_web(node, web)
     poll(node, clock, n_times=2)
     assert node.store.count_instances(web.series[-1][0].SeriesInstanceUID) == 1
     assert node.status().archive_problem is None
@@ -289,7 +256,7 @@ def test_the_end_of_a_node_ends_a_query(make_node: MakeNode, clock: Clock, tmp_p
     web = PagingWeb(1, ignores_offset=False)
     web.series = [slices(tmp_path, name, n_slices=1) for name in "abcde"]
     node = make_node()
-    node._archive.client = web  # type: ignore[union-attr]
+    use_web(node, web)
     node._stopping.set()
     poll(node, clock)
     assert (web.n_requests, node.status().archive_problem) == (0, None)

@@ -12,59 +12,20 @@ import pytest
 from decathlete.cli.dicom_node_options import DicomNodeArguments
 from decathlete.errors import OptionError
 from decathlete.serving.dicom_node.archive import MAX_COPY_STARTS
-from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
-from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.node_store import NodeStore
-from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.settings import ServiceLimits
-from dicom_node_support import Clock, Web, finish, segment, slices, states
+from dicom_node_support import Clock, Web, finish, poll_twice, slices, states
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def web() -> Web:
-    return Web()
-
-
-@pytest.fixture
-def make_node(tmp_path: Path, clock: Clock, web: Web) -> Iterator[Callable[..., DicomNode]]:
-    """A node that polls an archive and whose steps the test makes itself."""
-    nodes: list[DicomNode] = []
-
-    def make(*, digest: str = "a", **changes: Any) -> DicomNode:
-        settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **changes)
-        choice = SeriesChoice.of_model(("CT",))
-        node = DicomNode(settings, segment, choice=choice, digests=(digest * 64,), clock=clock)
-        node._archive.client = web  # type: ignore[union-attr]
-        nodes.append(node)
-        return node
-
-    yield make
-    for node in nodes:
-        node.stop()
-
-
-def instance_of(dataset: Any, file: Path) -> Instance:
-    return Instance(
-        content=file.read_bytes(),
-        sop_uid=dataset.SOPInstanceUID,
-        series_uid=dataset.SeriesInstanceUID,
-        study_uid=dataset.StudyInstanceUID,
-        origin="web",
-    )
-
-
-@pytest.fixture
-def add(clock: Clock) -> Callable[[DicomNode, Sequence[Any]], int]:
+def add_whole(
+    add: Callable[[DicomNode, Sequence[Any]], int], clock: Clock
+) -> Callable[[DicomNode, Sequence[Any]], int]:
     """Store instances as if they had arrived now, and wait until their series is complete."""
 
     def store(node: DicomNode, datasets: Sequence[Any]) -> int:
-        n_new = node.store.add_instances([instance_of(one, Path(one.filename)) for one in datasets], now=clock())
+        n_new = add(node, datasets)
         clock.now += 11
         return n_new
 
@@ -78,13 +39,6 @@ def files_of_series(node: DicomNode) -> list[Path]:
 def delete_finished_files(node: DicomNode) -> None:
     """Ask for all the room that there can be."""
     node.store.make_room(1, limit_bytes=1)
-
-
-def poll_twice(node: DicomNode, clock: Clock) -> None:
-    for _ in range(2):
-        clock.now += 61
-        node.poll()
-    clock.now += 11
 
 
 def test_files_of_finished_series_make_room_for_others(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
@@ -103,9 +57,9 @@ def test_files_of_finished_series_make_room_for_others(make_node: Any, web: Web,
     assert (states(node), node.status().failed_copies) == (["sent", "sent"], ())
 
 
-def test_a_series_that_is_not_finished_keeps_its_files(make_node: Any, add: Any, tmp_path: Path) -> None:
+def test_a_series_that_is_not_finished_keeps_its_files(make_node: Any, add_whole: Any, tmp_path: Path) -> None:
     node = make_node()
-    add(node, slices(tmp_path, "ct"))
+    add_whole(node, slices(tmp_path, "ct"))
     delete_finished_files(node)
     node.compute_next()
     assert states(node) == ["computed"]
@@ -113,9 +67,9 @@ def test_a_series_that_is_not_finished_keeps_its_files(make_node: Any, add: Any,
     assert len(files_of_series(node)) == 3
 
 
-def test_nothing_is_deleted_for_room_that_there_cannot_be(make_node: Any, add: Any, tmp_path: Path) -> None:
+def test_nothing_is_deleted_for_room_that_there_cannot_be(make_node: Any, add_whole: Any, tmp_path: Path) -> None:
     node = make_node()
-    add(node, slices(tmp_path, "ct"))
+    add_whole(node, slices(tmp_path, "ct"))
     finish(node)
     assert not node.store.make_room(2, limit_bytes=1)
     assert not node.store.make_room(1 << 60, limit_bytes=1 << 61)  # a disk that others have filled
@@ -124,32 +78,32 @@ def test_nothing_is_deleted_for_room_that_there_cannot_be(make_node: Any, add: A
     assert files_of_series(node) == []
 
 
-def test_copies_of_deleted_files_start_no_job(make_node: Any, add: Any, tmp_path: Path) -> None:
+def test_copies_of_deleted_files_start_no_job(make_node: Any, add_whole: Any, tmp_path: Path) -> None:
     node, series = make_node(), slices(tmp_path, "ct")
-    add(node, series)
+    add_whole(node, series)
     finish(node)
     delete_finished_files(node)
     assert (files_of_series(node), node.store.stored_bytes()) == ([], 0)
     node.stop()
     node = make_node()  # a restart
-    assert add(node, series) == 0
+    assert add_whole(node, series) == 0
     finish(node)
     assert (states(node), len(files_of_series(node))) == (["sent"], 3)
     assert len(node.store.files(series[0].SeriesInstanceUID)) == 3
 
 
-def test_late_slices_of_deleted_files_need_the_whole_series(make_node: Any, add: Any, tmp_path: Path) -> None:
+def test_late_slices_of_deleted_files_need_the_whole_series(make_node: Any, add_whole: Any, tmp_path: Path) -> None:
     node, series = make_node(), slices(tmp_path, "ct", n_slices=4)
-    add(node, series[:3])
+    add_whole(node, series[:3])
     finish(node)
     delete_finished_files(node)
-    add(node, series[3:])
+    add_whole(node, series[3:])
     finish(node)
     assert [(job.state, "send all of them again" in (job.reason or "")) for job in node.store.jobs()] == [
         ("sent", False),
         ("failed", True),
     ]
-    add(node, series)
+    add_whole(node, series)
     finish(node)
     assert states(node) == ["sent", "sent"]
 

@@ -18,16 +18,17 @@ from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.dicom import read_structure_codes
 from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
+from decathlete.io.reading import Reading
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node, running_node
 from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
-from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, ResultStructures, find_format, formats_for, write_result
 from decathlete.serving.settings import ModelSource
-from dicom_support import write_series
+from dicom_node_support import store_datasets
+from dicom_support import uid, write_series
 from factories import make_test_plan
 
 KINDS: tuple[DicomKind, ...] = ("dicom-seg", "rtstruct")
@@ -150,10 +151,8 @@ def test_a_result_without_its_structures_is_no_dicom_object(models: ModelCache, 
 
 
 def store_series(node: DicomNode, *folders: Path) -> None:
-    for file in (file for folder in folders for file in folder.iterdir()):
-        one = pydicom.dcmread(file)
-        uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instances([Instance(content=file.read_bytes(), origin="store", **uids)], now=0.0)
+    datasets = [pydicom.dcmread(file) for folder in folders for file in folder.iterdir()]
+    store_datasets(node.store, datasets, now=0.0, origin="store")
 
 
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:
@@ -186,6 +185,20 @@ def test_the_node_segments_a_study_with_a_model_of_several_channels(series: Path
         truth = predictor.predict([series, other]).label_ZYX
     np.testing.assert_array_equal(paint(result, series), truth)
     node.stop()
+
+
+def test_the_node_uses_the_spacing_of_the_service(models: ModelCache, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    slice_ = write_series(tmp_path / "slice", np.zeros((1, 16, 16), np.int16), series="slice", SliceThickness=None)
+    for spacing, state in ((None, "failed"), ((5.0, 1.0, 1.0), "computed")):
+        node = make_node(settings, models, "m", reading=Reading(spacing=spacing))
+        store_series(node, slice_)
+        node.compute_next()
+        (job,) = node.store.jobs()
+        assert (job.state, job.reason) == (state, "E-IMAGE-SPACING: ImageError" if state == "failed" else None)
+        node.stop()
+    (result,) = (node.store.job_folder(job) / "results").iterdir()
+    assert pydicom.dcmread(result).ReferencedSeriesSequence[0].SeriesInstanceUID == uid("series", "slice")
 
 
 def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series: Path, tmp_path: Path) -> None:

@@ -103,6 +103,19 @@ def test_waiting_for_a_model_counts_for_no_time_limit(service: Service, monkeypa
     assert service.job(job.id).state == "done"
 
 
+def test_a_kill_while_a_job_waits_for_a_model_is_no_start_of_the_job(service: Service) -> None:
+    with service.models.use("tiny"):
+        job = submit(service)
+        wait_until(lambda: service.worker.running is not None)
+        restarted = JobStore(service.storage.database)  # what a service would find that starts now
+        found = restarted.get(job.id)
+        restarted.close()
+        assert found
+        assert (found.state, found.starts) == ("running", 0)
+    wait_until(lambda: service.job(job.id).is_finished)
+    assert (service.job(job.id).state, service.job(job.id).starts) == ("done", 1)
+
+
 def test_a_job_that_waits_for_a_model_can_be_deleted(service: Service) -> None:
     with service.models.use("tiny"):
         job = submit(service)

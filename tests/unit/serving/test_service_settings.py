@@ -40,12 +40,19 @@ def test_a_name_must_fit_into_an_address(text: str) -> None:
         ({"token": "short"}, "at least 16"),
         ({"allow_origins": ("*",)}, "not the address of a site"),
         ({"allow_origins": ("https://a.example/path",)}, "not the address of a site"),
+        ({"data": Path("images/service"), "studies": "images"}, "uploads would be listed as studies"),
+        ({"data": Path("service"), "studies": "service/../service/"}, "uploads would be listed as studies"),
         ({"image_formats": {"nifti": {"compression_level": 9}}}, "only changes how files are written"),
     ],
 )
 def test_unsafe_settings_are_rejected(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ServiceSettings(**({"models": MODELS, "data": Path("data")} | fields))
+
+
+@pytest.mark.parametrize("studies", ["images", "service/images", "https://archive.example.org/dicom-web"])
+def test_studies_lie_elsewhere(studies: str) -> None:
+    assert ServiceSettings(models=MODELS, data=Path("service"), studies=studies).studies == studies
 
 
 def test_other_computers_need_the_token(tmp_path: Path) -> None:

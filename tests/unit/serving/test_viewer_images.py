@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,30 +25,28 @@ from decathlete.serving.monai_label.image_sources import DicomWebImages
 SERIES = "1.2.3"
 
 
-class FakeInstance:
-    def save_as(self, path: Path, *, enforce_file_format: bool) -> None:
-        assert enforce_file_format
-        path.write_bytes(b"DICM" * 25)
-
-
 class FakeServer:
-    """A client of DICOMweb with one CT series of three slices."""
+    """A DICOMweb server with one CT series of three slices."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self.client = url, self
 
     def search_for_series(self, *, search_filters: dict[str, str]) -> list[dict[str, Any]]:
         series = {"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": [SERIES]}}
         matches = search_filters in ({"Modality": "CT"}, {"SeriesInstanceUID": SERIES})
         return [series, {}] if matches else []
 
-    def iter_series(self, study: str, series: str, *, media_types: Any) -> list[FakeInstance]:
+    def download(self, study: str, series: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
         assert (study, series) == ("1.2", SERIES)
-        return [FakeInstance()] * 3
+        for number in range(3):
+            check(100)
+            path = folder / str(number)
+            path.write_bytes(b"DICM" * 25)
+            yield path
 
 
 def test_series_are_downloaded_by_their_uid(tmp_path) -> None:
-    images = DicomWebImages("http://pacs/dicom-web/", limit_bytes=300, make_client=FakeServer)
+    images = DicomWebImages("http://pacs/dicom-web/", limit_bytes=300, connect=FakeServer)
     assert images.url == "http://pacs/dicom-web"
     assert images.ids() == [SERIES]
     files = images.copy_files(SERIES, tmp_path)
@@ -56,7 +55,7 @@ def test_series_are_downloaded_by_their_uid(tmp_path) -> None:
 
 
 def test_a_series_that_is_unknown_or_too_large_is_refused(tmp_path) -> None:
-    images = DicomWebImages("http://pacs", limit_bytes=150, make_client=FakeServer)
+    images = DicomWebImages("http://pacs", limit_bytes=150, connect=FakeServer)
     for image_id in ("1.2.4", "../1.2.3", "*"):
         with pytest.raises(ServiceError) as caught:
             images.copy_files(image_id, tmp_path)
@@ -72,17 +71,17 @@ def test_a_server_that_does_not_answer_is_named(tmp_path) -> None:
             raise ConnectionError("refused")
 
     with pytest.raises(ServiceError) as caught:
-        DicomWebImages("http://pacs", limit_bytes=1, make_client=Broken).ids()
+        DicomWebImages("http://pacs", limit_bytes=1, connect=Broken).ids()
     assert caught.value.code == "E-SERVICE-DICOMWEB"
 
 
 def test_a_download_that_breaks_off_is_no_shorter_series(tmp_path) -> None:
     class Broken(FakeServer):
-        def iter_series(self, study: str, series: str, *, media_types: Any) -> Iterator[FakeInstance]:
-            yield FakeInstance()
+        def download(self, *args: Any, **options: Any) -> Iterator[Path]:
+            yield next(super().download(*args, **options))
             raise ConnectionError("reset")
 
-    images = DicomWebImages("http://pacs", limit_bytes=1000, make_client=Broken)
+    images = DicomWebImages("http://pacs", limit_bytes=1000, connect=Broken)
     assert (images.has(SERIES), images.has("1.2.4"), images.has("*")) == (True, False, False)
     with pytest.raises(ServiceError) as caught:
         images.copy_files(SERIES, tmp_path)
@@ -112,11 +111,11 @@ class FakeAnswer:
     status_code = 200
     headers = {"content-type": "application/dicom+json", "server": "pacs"}
 
-    def __enter__(self) -> FakeAnswer:
-        return self
+    def __init__(self) -> None:
+        self.is_closed = False
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def close(self) -> None:
+        self.is_closed = True
 
     def iter_content(self, size: int) -> list[bytes]:
         return [b"[", b"]"]
@@ -124,10 +123,12 @@ class FakeAnswer:
 
 def test_the_proxy_reads_addresses_of_dicomweb_and_no_others() -> None:
     asked: list[tuple[str, list[tuple[str, str]]]] = []
+    answers: list[FakeAnswer] = []
 
     def get(address: str, *, params: list[tuple[str, str]], **_: Any) -> FakeAnswer:
         asked.append((address, params))
-        return FakeAnswer()
+        answers.append(FakeAnswer())
+        return answers[-1]
 
     app = FastAPI()
     app.include_router(make_dicomweb_proxy("http://pacs/dicom-web", get=get))
@@ -137,6 +138,7 @@ def test_the_proxy_reads_addresses_of_dicomweb_and_no_others() -> None:
         ("http://pacs/dicom-web/studies/1.2/series", [("limit", "1"), ("limit", "2")]),
         ("http://pacs/dicom-web/studies/1.2/series/1.2.3/metadata", []),
     ]
+    assert all(answer.is_closed for answer in answers)
 
 
 async def _ask_proxy(app: FastAPI, wrong: tuple[str, ...]) -> None:
@@ -149,6 +151,30 @@ async def _ask_proxy(app: FastAPI, wrong: tuple[str, ...]) -> None:
         for path in wrong:
             assert (await client.get(f"/qido/{path}")).status_code == 500  # the service turns the error into a 4xx
         assert (await client.post("/stow/studies")).status_code == 404
+
+
+def test_a_server_that_does_not_answer_stops_no_other_request() -> None:
+    is_back = threading.Event()
+
+    def get(_address: str, **_: Any) -> FakeAnswer:
+        is_back.wait()
+        return FakeAnswer()
+
+    app = FastAPI()
+    app.include_router(make_dicomweb_proxy("http://pacs/dicom-web", get=get))
+    app.get("/health")(lambda: "ready")
+    assert asyncio.run(_ask_beside(app, is_back)) == (["ready"] * 50, [200] * 50)
+
+
+async def _ask_beside(app: FastAPI, is_back: threading.Event) -> tuple[list[str], list[int]]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        waiting = [asyncio.create_task(client.get("/proxy/dicom/qido/studies")) for _ in range(50)]
+        try:
+            async with asyncio.timeout(60):  # it would wait without an end
+                answers = [(await client.get("/health")).json() for _ in range(50)]
+        finally:
+            is_back.set()
+        return answers, [(await one).status_code for one in waiting]
 
 
 def test_only_structures_that_were_found_are_named_in_the_order_of_their_values() -> None:

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from decathlete.core.lazy_import import lazy_import
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OptionError, problems_found
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series
 from decathlete.io.dicom_structures import list_structures, referenced_series, structure_kind
 from decathlete.io.folder_tree import FolderTree, is_slice, log_unused
 from decathlete.io.image_files import is_image_name
 from decathlete.io.series_rules import default_rules
-
-pydicom = lazy_import("pydicom")
 
 _REMEDY = "check the folders --images and --labels, and the names of the channels: CT, PET and MR are modalities"
 
@@ -180,7 +178,7 @@ def _patients(parts: Sequence[tuple[tuple[DicomSeries, ...], Path]]) -> list[str
     numbers: dict[str, str] = {}
     found = []
     for (first, *_), _ in parts:
-        header: Any = pydicom.dcmread(first.files[0], specific_tags=["PatientID"], stop_before_pixels=True, force=True)
+        header: Any = read_dicom(first.files[0], specific_tags=["PatientID"], stop_before_pixels=True, force=True)
         key = str(header.get("PatientID") or "") or f"study {first.study_uid}"
         found.append(numbers.setdefault(key, f"patient{len(numbers) + 1:03d}"))
     return found

@@ -18,13 +18,13 @@ from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_once
 from decathlete.io.dicom_header import DicomFile, Frame, kind_without_voxels, read_dicom_header
 from decathlete.io.dicom_numbers import read_stored_numbers
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.folder_tree import INDEX
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.itk import is_integer_header, read_itk_header
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
-pydicom = lazy_import("pydicom")
 sitk = lazy_import("SimpleITK")
 
 
@@ -104,7 +104,7 @@ def _is_dicom_file(path: Path) -> bool:
 def _is_without_voxels(path: Path) -> bool:
     """Whether a file is an object that is no image of a patient, by its kind."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
+        header = read_dicom(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
         return kind_without_voxels(str(header.get("SOPClassUID", ""))) is not None
     except Exception:  # pydicom raises anything for a damaged file, which the reader reports
         return False

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from decathlete.core.extras import import_optional
-from decathlete.core.lazy_import import lazy_import
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import ServiceError
 from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.failures import FailedCopies, NodeStoppedError
-from decathlete.serving.dicom_node.node_job import Instance
+from decathlete.serving.dicom_node.instance_files import StagedInstance, read_uids
 from decathlete.serving.dicom_node.node_store import NodeStore
-
-pydicom = lazy_import("pydicom")
+from decathlete.serving.dicomweb import DicomWebServer
 
 MAX_COPY_STARTS = 3
 """How many copies of a series may end the program, so that a crash does not repeat without end."""
@@ -62,9 +59,8 @@ class Archive:
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
-        api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
-        self.client: Any = api.DICOMwebClient(url)
-        self.client.set_http_retry_params(retry=False)  # waits for 30 s, also at the end; the node tries again itself
+        server = DicomWebServer(url)
+        self.client, self.download = server.client, server.download
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
         self._unit, self._clock, self._should_stop = unit, clock, should_stop
         self._max_bytes, self._image_bytes = max_bytes, image_bytes
@@ -218,9 +214,12 @@ class Archive:
     def _store(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> None:
         """Store a series when it was received as a whole, since parts of it would be segmented."""
         try:
-            datasets = self.client.iter_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
-            instances = self._limited(self._instances(datasets, study_uid, series_uid), store)
-            with store.staged(instances) as staged:
+            with store.arriving() as folder:
+                room = _Room(store, image_bytes=self._image_bytes, max_bytes=self._max_bytes, stop=self._should_stop)
+                staged = []
+                for path in self.download(study_uid, series_uid, folder, check=room.take):
+                    uids = replace(read_uids(path), series_uid=series_uid, study_uid=study_uid)
+                    staged.append(StagedInstance.of_file(path, uids, origin="web"))
                 if len(staged) < n_instances:
                     raise ServiceError(
                         f"the archive sent {len(staged)} of {n_instances} instances",
@@ -230,48 +229,41 @@ class Archive:
         finally:
             store.end_copy(series_uid)
 
-    @staticmethod
-    def _instances(datasets: Iterable[Any], study_uid: str, series_uid: str) -> Iterator[Instance]:
-        for dataset in datasets:
-            yield Instance(
-                content=_encode(dataset),
-                sop_uid=str(dataset.SOPInstanceUID),
-                series_uid=series_uid,
-                study_uid=study_uid,
-                origin="web",
-            )
 
-    def _limited(self, instances: Iterable[Instance], store: NodeStore) -> Iterator[Instance]:
-        """Yield instances while they arrive, as long as there is room for them.
+class _Room:
+    """The room for a series that arrives.
+
+    Args:
+        image_bytes: greatest size of the series; in memory, it is at least as large.
+        max_bytes: greatest size of all stored series.
+        stop: whether the node ends.
+    """
+
+    def __init__(self, store: NodeStore, *, image_bytes: int, max_bytes: int, stop: Callable[[], bool]) -> None:
+        self._store, self._image_bytes, self._max_bytes, self._stop = store, image_bytes, max_bytes, stop
+        self._n_bytes = 0
+
+    def take(self, n_bytes: int) -> None:
+        """Check that there is room for the next bytes, before they are written.
 
         Raises:
-            ServiceError: they are too large.
+            ServiceError: there is none.
             NodeStoppedError: the node ends.
         """
-        n_staged = 0
-        for instance in instances:
-            if self._should_stop():
-                raise NodeStoppedError
-            n_bytes = len(instance.content)
-            if n_staged + n_bytes > self._image_bytes:  # in memory, it would be at least as large
-                raise ServiceError(
-                    f"it is larger than {format_bytes(self._image_bytes)}",
-                    remedy="start the service with a larger --max-image",
-                    code="E-SERVICE-SIZE",
-                )
-            if not store.make_room(n_bytes, limit_bytes=self._max_bytes, n_staged=n_staged):
-                raise ServiceError(
-                    "there is no room for it: limit of the stored series, or of the disk",
-                    remedy="free disk space, or start the service with a larger --dicom-max-storage",
-                )
-            n_staged += n_bytes
-            yield instance
-
-
-def _encode(dataset: Any) -> bytes:
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
+        if self._stop():
+            raise NodeStoppedError
+        if self._n_bytes + n_bytes > self._image_bytes:
+            raise ServiceError(
+                f"it is larger than {format_bytes(self._image_bytes)}",
+                remedy="start the service with a larger --max-image",
+                code="E-SERVICE-SIZE",
+            )
+        if not self._store.make_room(n_bytes, limit_bytes=self._max_bytes, n_staged=self._n_bytes):
+            raise ServiceError(
+                "there is no room for it: limit of the stored series, or of the disk",
+                remedy="free disk space, or start the service with a larger --dicom-max-storage",
+            )
+        self._n_bytes += n_bytes
 
 
 def _referenced(instance: Any, sizes: Mapping[str, int]) -> set[str]:

@@ -6,17 +6,40 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from decathlete.core.files import atomic_path, move_synced, remove, temporary_folder, translate_os_error
-from decathlete.serving.dicom_node.node_job import Instance, Origin
+from decathlete.core.files import file_digest, move_synced, remove, temporary_folder, translate_os_error
+from decathlete.io.dicom_reading import read_dicom
+from decathlete.serving.dicom_node.node_job import Origin
+
+_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredInstance:
-    """An instance without its content.
+class InstanceUids:
+    """Identifiers of an instance, its series and its study."""
+
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+
+
+def read_uids(path: Path) -> InstanceUids:
+    """Read the identifiers of an instance, and nothing else of its file.
+
+    Raises:
+        Exception: of pydicom, in many kinds: it is not DICOM, or lacks one of them.
+    """
+    dataset = read_dicom(path, specific_tags=list(_UIDS), stop_before_pixels=True)
+    sop_uid, series_uid, study_uid = (str(dataset[name].value).strip() for name in _UIDS)
+    return InstanceUids(sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredInstance(InstanceUids):
+    """What the database contains of an instance.
 
     Attributes:
         digest: of the content.
@@ -24,27 +47,10 @@ class StoredInstance:
         n_bytes: size of the content.
     """
 
-    sop_uid: str
-    series_uid: str
-    study_uid: str
     digest: str
     file: str
     n_bytes: int
     origin: Origin
-
-    @classmethod
-    def of(cls, instance: Instance) -> Self:
-        """Return what the database contains of an instance."""
-        digest = hashlib.sha256(instance.content).hexdigest()
-        return cls(
-            sop_uid=instance.sop_uid,
-            series_uid=instance.series_uid,
-            study_uid=instance.study_uid,
-            digest=digest,
-            file=f"{_name(instance.series_uid)}/{_name(instance.sop_uid)}-{digest[:8]}.dcm",
-            n_bytes=len(instance.content),
-            origin=instance.origin,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,14 @@ class StagedInstance:
 
     row: StoredInstance
     path: Path
+
+    @classmethod
+    def of_file(cls, path: Path, uids: InstanceUids, *, origin: Origin) -> Self:
+        """Describe the file of an instance that arrived."""
+        digest = file_digest(path)
+        file = f"{_name(uids.series_uid)}/{_name(uids.sop_uid)}-{digest[:8]}.dcm"
+        row = StoredInstance(**asdict(uids), digest=digest, file=file, n_bytes=path.stat().st_size, origin=origin)
+        return cls(row=row, path=path)
 
 
 class InstanceFiles:
@@ -67,8 +81,8 @@ class InstanceFiles:
         return self._folder / file
 
     @contextmanager
-    def staged(self, instances: Iterable[Instance]) -> Iterator[tuple[StagedInstance, ...]]:
-        """Write instances while they arrive; what was not moved to its series is removed at the end.
+    def arriving(self) -> Iterator[Path]:
+        """Provide a folder for instances while they arrive; what was not moved to its series is removed at the end.
 
         Raises:
             OutputError: the disk cannot be written.
@@ -76,7 +90,7 @@ class InstanceFiles:
         with translate_os_error("cannot be written", where=self._arriving, remedy="free disk space"):
             self._arriving.mkdir(parents=True, exist_ok=True)
         with temporary_folder(self._arriving) as folder:
-            yield tuple(_stage(one, folder / f"{number}.dcm") for number, one in enumerate(instances))
+            yield folder
 
     def move(self, staged: StagedInstance) -> None:
         """Move an instance to its series; its file is on the disk when this returns.
@@ -104,12 +118,6 @@ class InstanceFiles:
     def remove_series(self, series_uid: str) -> None:
         """Remove all instances of a series."""
         remove(self._folder / _name(series_uid))
-
-
-def _stage(instance: Instance, path: Path) -> StagedInstance:
-    with atomic_path(path) as partial:
-        partial.write_bytes(instance.content)
-    return StagedInstance(row=StoredInstance.of(instance), path=path)
 
 
 @contextmanager

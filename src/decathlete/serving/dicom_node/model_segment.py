@@ -14,6 +14,7 @@ from decathlete.errors import ServiceError
 from decathlete.inference.output.dicom import DicomOptions, require_dicom_packages, write_dicom_result
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
+from decathlete.io.format_settings import changed_settings
 from decathlete.io.images import read_channels
 from decathlete.io.reading import Reading
 from decathlete.serving.dicom_node.choice import SeriesChoice
@@ -26,11 +27,16 @@ from decathlete.serving.model_cache import ModelCache
 
 @contextmanager
 def running_node(
-    settings: DicomNodeSettings | None, models: ModelCache, *, stopping: threading.Event
+    settings: DicomNodeSettings | None,
+    models: ModelCache,
+    *,
+    stopping: threading.Event,
+    reading: Reading = Reading(),
 ) -> Iterator[DicomNode | None]:
     """Run a DICOM node beside a service, with its first model; ``None``: run none.
 
     Args:
+        reading: how series are read, as the uploads of the service.
         stopping: of the service; ends a computation of the node, too.
 
     Raises:
@@ -40,7 +46,7 @@ def running_node(
     if settings is None:
         yield None
         return
-    node = make_node(settings, models, next(iter(models.infos)), stopping=stopping)
+    node = make_node(settings, models, next(iter(models.infos)), stopping=stopping, reading=reading)
     try:
         node.start()
         yield node
@@ -49,12 +55,18 @@ def running_node(
 
 
 def make_node(
-    settings: DicomNodeSettings, models: ModelCache, name: str, *, stopping: threading.Event | None = None
+    settings: DicomNodeSettings,
+    models: ModelCache,
+    name: str,
+    *,
+    stopping: threading.Event | None = None,
+    reading: Reading = Reading(),
 ) -> DicomNode:
     """Return a node that segments with one model of a service.
 
     Args:
         stopping: ends a computation; ``None``: an event of its own, which :meth:`DicomNode.stop` sets.
+        reading: how series are read.
 
     Raises:
         OptionError: a rule of ``settings.series`` is not valid.
@@ -65,7 +77,7 @@ def make_node(
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
     stopping = stopping or threading.Event()
-    segment = _ModelSegment(models, name, stopping=stopping, settings=settings)
+    segment = _ModelSegment(models, name, stopping=stopping, settings=settings, reading=reading)
     return DicomNode(
         settings, segment, choice=choice, digests=digests, stopping=stopping, wait_for_model=segment.wait_for_model
     )
@@ -77,18 +89,28 @@ class _ModelSegment:
     Args:
         stopping: ends a computation.
         settings: with the limits of size and time.
+        reading: how series are read.
     """
 
     def __init__(
-        self, models: ModelCache, name: str, *, stopping: threading.Event, settings: DicomNodeSettings
+        self,
+        models: ModelCache,
+        name: str,
+        *,
+        stopping: threading.Event,
+        settings: DicomNodeSettings,
+        reading: Reading,
     ) -> None:
         self._models, self._name = models, name
-        self._stopping, self._settings = stopping, settings
+        self._stopping, self._settings, self._reading = stopping, settings, reading
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
         with self.wait_for_model() as predictor, temporary_folder(output.parent) as scratch:
             prediction = self._predict(sources, predictor, scratch)
-            labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
+            labels, codes = predictor.labels, predictor.structure_codes
+            settings = predictor.settings.revised(
+                spacing=self._reading.spacing, image_formats=changed_settings(self._reading.formats)
+            )
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
         write_dicom_result(
             path,
@@ -116,9 +138,11 @@ class _ModelSegment:
 
     def _predict(self, sources: Sequence[Path], predictor: Predictor, scratch: Path) -> Prediction:
         end = time.monotonic() + self._settings.job_seconds
-        require_size(sources, limit_bytes=self._settings.image_bytes, reading=Reading())
+        reading = self._reading
+        require_size(sources, limit_bytes=self._settings.image_bytes, reading=reading)
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            prepared = predictor.prepare(read_channels(sources))
+            image = read_channels(sources, spacing=reading.spacing, formats=reading.formats)
+            prepared = predictor.prepare(image)
 
         def check(_share: float) -> None:
             self._check_wanted()

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.errors import OutputError
+from decathlete.serving.database_errors import end_transaction, translate_database_error
 from decathlete.serving.storage import make_private_folder
+
+DATABASE = "node.sqlite"
+"""File of the database in the folder of a node."""
 
 _VERSION = 1
 _SCHEMA = f"""
@@ -54,6 +58,8 @@ CREATE TABLE IF NOT EXISTS copies (
     starts INTEGER NOT NULL,
     PRIMARY KEY (series_uid, n_instances)
 );
+CREATE INDEX IF NOT EXISTS instances_by_size ON instances (n_bytes);
+CREATE INDEX IF NOT EXISTS instances_by_age ON instances (received);
 """
 _BUSY_S = 30.0
 
@@ -62,20 +68,21 @@ def open_database(folder: Path) -> sqlite3.Connection:
     """Open the database of a node, or create it; every change is on the disk when a statement returns.
 
     Raises:
-        OutputError: the database was made by another version of Decathlete.
+        OutputError: the database cannot be written, is damaged, or was made by another version of Decathlete.
     """
     make_private_folder(folder)
-    path = folder / "node.sqlite"
-    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
-    database.row_factory = sqlite3.Row
-    try:
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-            database.execute(f"PRAGMA {setting}")
-        _check_version(database, path)
-        database.executescript(_ADDED)
-    except BaseException:
-        database.close()
-        raise
+    path = folder / DATABASE
+    with translate_database_error(path):
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
+        database.row_factory = sqlite3.Row
+        try:
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                database.execute(f"PRAGMA {setting}")
+            _check_version(database, path)
+            database.executescript(_ADDED)
+        except BaseException:
+            database.close()
+            raise
     return database
 
 
@@ -87,7 +94,7 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         yield
         database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        end_transaction(database)
         raise
 
 

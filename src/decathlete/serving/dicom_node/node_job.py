@@ -1,4 +1,4 @@
-"""Instances and jobs of a DICOM node.
+"""Jobs of a DICOM node.
 
 States of a job::
 
@@ -18,17 +18,6 @@ from decathlete.serving.dicom_node.failures import FailedCopy
 Origin = Literal["store", "web"]
 NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
 NODE_JOB_STATES: tuple[NodeJobState, ...] = get_args(NodeJobState)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instance:
-    """An instance that arrived, as a file in DICOM."""
-
-    content: bytes
-    sop_uid: str
-    series_uid: str
-    study_uid: str
-    origin: Origin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from decathlete.core.files import remove
+from decathlete.serving.database_errors import translate_database_error
 from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.instance_files import InstanceFiles, StagedInstance, StoredInstance
-from decathlete.serving.dicom_node.node_database import open_database, transaction
-from decathlete.serving.dicom_node.node_job import Instance, NodeJob, NodeJobState
+from decathlete.serving.dicom_node.node_database import DATABASE, open_database, transaction
+from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState
 
 _LEAST_FREE_BYTES = 10**9
 
@@ -45,13 +46,23 @@ class NodeStore:
         self._database = open_database(folder)
         self._files = InstanceFiles(folder / "series")
         self._files.remove_unknown({row["file"] for row in self._rows("SELECT file FROM instances")})
+        # units with instances that may have no job yet: to look at all instances all the time would take seconds
+        self._changed = {row["uid"] for row in self._rows(f"SELECT DISTINCT {self._unit} AS uid FROM instances")}
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._database.close()
 
-    def add_instances(self, instances: Iterable[Instance], *, now: float) -> int:
+    def arriving(self) -> AbstractContextManager[Path]:
+        """Provide a folder for instances while they arrive, for :meth:`register`; other threads do not wait meanwhile.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        return self._files.arriving()
+
+    def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
         """Store all instances or, after an error, none; return how many are new or have new content.
 
         A copy of a stored instance changes nothing, but a failed job of its unit is computed again.
@@ -59,25 +70,12 @@ class NodeStore:
         Raises:
             OutputError: the disk cannot be written.
         """
-        with self.staged(instances) as staged:
-            return self.register(staged, now=now)
-
-    def staged(self, instances: Iterable[Instance]) -> AbstractContextManager[tuple[StagedInstance, ...]]:
-        """Write instances while they arrive, for :meth:`register`; other threads do not wait meanwhile.
-
-        Raises:
-            OutputError: the disk cannot be written.
-        """
-        return self._files.staged(instances)
-
-    def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
-        """Make all instances part of the store as :meth:`add_instances` does, or none after an error."""
         moved: list[str] = []
         replaced: list[str] = []
         n_new = 0
         with self._lock:
             try:
-                with transaction(self._database):
+                with translate_database_error(self.folder / DATABASE), transaction(self._database):
                     for one in staged:
                         file = self._file_of(one.row)
                         if not file:
@@ -120,11 +118,10 @@ class NodeStore:
 
         Args:
             limit_bytes: greatest size of all instances. Some of the disk also stays free.
-            n_staged: size of instances that were written, but not registered yet.
+            n_staged: bytes that were written, but not registered yet.
         """
         while (missing := self._missing_bytes(n_bytes, limit_bytes, n_staged)) > 0:
-            # nothing is deleted in vain: late slices of a series need its other files
-            if missing > self._finished_bytes() or not self._delete_oldest_files():
+            if not self._delete_finished(missing):
                 return False
         return True
 
@@ -132,36 +129,33 @@ class NodeStore:
         beyond_limit = self.stored_bytes() + n_staged + n_bytes - limit_bytes
         return max(beyond_limit, n_bytes + _LEAST_FREE_BYTES - shutil.disk_usage(self.folder).free)
 
-    def _finished_bytes(self) -> int:
-        """Return the size of the files that may be deleted."""
-        return int(
-            self._rows(
-                f"SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances WHERE {self._unit} IN ({self._finished_units})",
-                self._models,
-            )[0]["n"]
-        )
+    def _delete_finished(self, n_bytes: int) -> bool:
+        """Delete files that no job needs, of the units that were received first, until so many bytes are free.
 
-    @property
-    def _finished_units(self) -> str:
-        """The query of the units whose files no job needs."""
-        return (
-            f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
-            "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
-            f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
-            f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?)"
-        )
-
-    def _delete_oldest_files(self) -> bool:
-        """Delete the files of the unit that is finished and was received first; return whether there was one."""
+        Returns:
+            Whether there were as many. If not, nothing is deleted: late slices of a series need its other files.
+        """
         with self._lock:
-            units = self._rows(f"{self._finished_units} ORDER BY MAX(received) LIMIT 1", self._models)
-            if not units:
+            units = self._rows(
+                f"SELECT {self._unit} AS uid, SUM(n_bytes) AS n_bytes FROM instances WHERE {self._unit} NOT IN "
+                "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
+                f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
+                f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?) "
+                "ORDER BY MAX(received)",
+                self._models,
+            )
+            if sum(row["n_bytes"] for row in units) < n_bytes:
                 return False
-            uid = units[0]["uid"]
-            rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? AND file != ''", uid)
-            self._execute(f"UPDATE instances SET file = '', n_bytes = 0 WHERE {self._unit} = ?", uid)
-            self._files.remove(row["file"] for row in rows)
+            while n_bytes > 0:
+                unit = units.pop(0)
+                self._delete_files(unit["uid"])
+                n_bytes -= unit["n_bytes"]
         return True
+
+    def _delete_files(self, unit_uid: str) -> None:
+        rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? AND file != ''", unit_uid)
+        self._execute(f"UPDATE instances SET file = '', n_bytes = 0 WHERE {self._unit} = ?", unit_uid)
+        self._files.remove(row["file"] for row in rows)
 
     def files(self, unit_uid: str) -> tuple[Path, ...]:
         """Return the files of a unit."""
@@ -204,23 +198,31 @@ class NodeStore:
         with self._lock:
             waiting = {*busy, *(uid for series_uid in busy for uid in self._units_of(series_uid))}
             self._queue_again(quiet_since, waiting)
-            quiet = self._rows(
-                f"SELECT {self._unit} AS uid, MAX(origin) AS origin, MAX(number) AS last FROM instances "
-                f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(received) <= ? AND last > COALESCE("
-                f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?), 0)",
-                quiet_since,
-                self._models,
-            )
-            for row in (one for one in quiet if one["uid"] not in waiting):
-                values = (self._unit, row["uid"], self._models, row["origin"], self.content_of(row["uid"]), row["last"])
-                made = self._database.execute(
-                    "INSERT OR IGNORE INTO jobs "
-                    "(unit, unit_uid, models, origin, content, last_instance, state, created) "
-                    "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
-                    (*values, now),
-                )
-                n_new += made.rowcount
+            for uid in sorted(self._changed - waiting):
+                new = self._new_instances(uid)
+                if new is not None and new["received"] > quiet_since:
+                    continue
+                if new is not None:
+                    n_new += self._execute(
+                        "INSERT OR IGNORE INTO jobs "
+                        "(unit, unit_uid, models, origin, content, last_instance, state, created) "
+                        "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
+                        *(self._unit, uid, self._models, new["origin"], self.content_of(uid), new["last"], now),
+                    )
+                self._changed.remove(uid)
         return n_new
+
+    def _new_instances(self, unit_uid: str) -> sqlite3.Row | None:
+        """Describe the instances of a unit, if there are some that no job has seen."""
+        found = self._rows(
+            f"SELECT MAX(origin) AS origin, MAX(number) AS last, MAX(received) AS received FROM instances "
+            f"WHERE {self._unit} = ? GROUP BY {self._unit} HAVING MAX(file) != '' AND last > COALESCE("
+            f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = ? AND models = ?), 0)",
+            unit_uid,
+            unit_uid,
+            self._models,
+        )
+        return found[0] if found else None
 
     def next_job(self, state: NodeJobState, *, now: float = float("inf")) -> NodeJob | None:
         """Return the oldest job in a state whose next attempt is due; queued ones only of the models of this node."""
@@ -278,12 +280,15 @@ class NodeStore:
         """Delete units that are finished and older than a time, and their jobs; return the number of units."""
         with self._lock:
             old = self._rows(
-                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN (SELECT unit_uid FROM jobs "
-                "WHERE state = 'computed' OR (state = 'queued' AND unit = ? AND models = ?)) "
-                f"GROUP BY {self._unit} HAVING MAX(received) < ?",
+                f"SELECT DISTINCT {self._unit} AS uid FROM instances AS one INDEXED BY instances_by_age "
+                "WHERE received < ? AND "
+                f"NOT EXISTS (SELECT 1 FROM instances WHERE {self._unit} = one.{self._unit} AND received >= ?) "
+                f"AND {self._unit} NOT IN (SELECT unit_uid FROM jobs "
+                "WHERE state = 'computed' OR (state = 'queued' AND unit = ? AND models = ?))",
+                before,
+                before,
                 self._unit,
                 self._models,
-                before,
             )
             for row in old:
                 self._delete_instances(row["uid"])
@@ -294,7 +299,7 @@ class NodeStore:
         series = self._rows(f"SELECT DISTINCT series_uid FROM instances WHERE {self._unit} = ?", unit_uid)
         for row in series:
             self._files.remove_series(row["series_uid"])
-        self._database.execute(f"DELETE FROM instances WHERE {self._unit} = ?", (unit_uid,))
+        self._execute(f"DELETE FROM instances WHERE {self._unit} = ?", unit_uid)
 
     def _delete_jobs_without_instances(self) -> None:
         """Delete jobs, also of other models and other units, except those whose results were not sent yet."""
@@ -315,7 +320,8 @@ class NodeStore:
         if is_restored:
             statement = "UPDATE instances SET file = ?, n_bytes = ?, received = ? WHERE sop_uid = ?"
             self._execute(statement, row.file, row.n_bytes, now, row.sop_uid)
-        uid = row.series_uid if self._unit == "series_uid" else row.study_uid
+        uid = self._unit_of(row)
+        self._changed.add(uid)
         statement = "UPDATE jobs SET received_again = ? WHERE state = 'failed' AND unit_uid = ? AND models = ?"
         self._execute(statement, now, uid, self._models)
 
@@ -329,21 +335,27 @@ class NodeStore:
     def _insert(self, row: StoredInstance, now: float) -> list[str]:
         """Insert or replace an instance; return the file that is no longer used, if any."""
         old = self._rows("SELECT file FROM instances WHERE sop_uid = ?", row.sop_uid)
-        self._database.execute(
+        self._execute(
             "INSERT OR REPLACE INTO instances "
             "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*astuple(row), now),
+            *astuple(row),
+            now,
         )
+        self._changed.add(self._unit_of(row))
         return [one["file"] for one in old if one["file"] not in ("", row.file)]
+
+    def _unit_of(self, row: StoredInstance) -> str:
+        return row.series_uid if self._unit == "series_uid" else row.study_uid
 
     def _units_of(self, series_uid: str) -> list[str]:
         rows = self._rows(f"SELECT DISTINCT {self._unit} AS uid FROM instances WHERE series_uid = ?", series_uid)
         return [row["uid"] for row in rows]
 
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, translate_database_error(self.folder / DATABASE):
             return self._database.execute(statement, values).fetchall()
 
-    def _execute(self, statement: str, *values: object) -> None:
-        with self._lock:
-            self._database.execute(statement, values)
+    def _execute(self, statement: str, *values: object) -> int:
+        """Change the database; return the number of rows that were changed."""
+        with self._lock, translate_database_error(self.folder / DATABASE):
+            return self._database.execute(statement, values).rowcount

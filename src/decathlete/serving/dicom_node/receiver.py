@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from decathlete.core.lazy_import import lazy_import
-from decathlete.errors import DecathleteError, OptionError
-from decathlete.serving.dicom_node.node_job import Instance
+from decathlete.errors import OptionError
+from decathlete.serving.dicom_node.instance_files import StagedInstance, read_uids
 from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 
@@ -102,35 +103,42 @@ class Receiver:
             return frozenset(uid for uids in self._open.values() for uid in uids)
 
     def _receive(self, event: Any) -> int:
+        """Store an instance; return the status for its sender."""
         try:
-            dataset = event.dataset
-            sop_uid, series_uid, study_uid = (
-                str(dataset[name].value).strip() for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-            )
-            if not (sop_uid and series_uid and study_uid) or sop_uid != event.request.AffectedSOPInstanceUID:
-                return _NOT_UNDERSTOOD
-            instance = Instance(
-                content=event.encoded_dataset(),
-                sop_uid=sop_uid,
-                series_uid=series_uid,
-                study_uid=study_uid,
-                origin="store",
-            )
-        except Exception as problem:  # pydicom raises anything for what is not DICOM
-            log.warning("an instance could not be read (%s) and was rejected", type(problem).__name__)
-            return _NOT_UNDERSTOOD
-        if not self._store.make_room(len(instance.content), limit_bytes=self._settings.max_bytes):
+            content = event.encoded_dataset()
+        except Exception as problem:  # it has no dataset
+            return _reject(problem)
+        if not self._store.make_room(len(content), limit_bytes=self._settings.max_bytes):
             log.error("an instance was rejected: there is no room for it (limit of the stored series, or of the disk)")
             return _NO_RESOURCES
-        with self._lock:
-            self._open.setdefault(event.assoc, set()).add(series_uid)
         try:
-            self._store.add_instances([instance], now=self._clock())
-        except (DecathleteError, OSError) as problem:
+            with self._store.arriving() as folder:
+                path = folder / "instance"
+                path.write_bytes(content)
+                return self._register(path, event)
+        except Exception as problem:  # such as a full disk below the files or the database
             log.error("an instance could not be stored: %s", type(problem).__name__)
             return _NO_RESOURCES
+
+    def _register(self, path: Path, event: Any) -> int:
+        try:
+            uids = read_uids(path)
+        except Exception as problem:  # pydicom raises anything for what is not DICOM
+            return _reject(problem)
+        if not (uids.sop_uid and uids.series_uid and uids.study_uid):
+            return _NOT_UNDERSTOOD
+        if uids.sop_uid != event.request.AffectedSOPInstanceUID:
+            return _NOT_UNDERSTOOD
+        with self._lock:
+            self._open.setdefault(event.assoc, set()).add(uids.series_uid)
+        self._store.register([StagedInstance.of_file(path, uids, origin="store")], now=self._clock())
         return _SUCCESS
 
     def _closed(self, event: Any) -> None:
         with self._lock:
             self._open.pop(event.assoc, None)
+
+
+def _reject(problem: Exception) -> int:
+    log.warning("an instance could not be read (%s) and was rejected", type(problem).__name__)
+    return _NOT_UNDERSTOOD

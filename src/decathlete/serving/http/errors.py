@@ -10,9 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from decathlete.errors import ArchiveError, DecathleteError, ImageError, InsufficientMemoryError, printable
+from decathlete.errors import ArchiveError, DecathleteError, ImageError, printable
 from decathlete.serving.http.uploads import has_unread_body
-from decathlete.serving.private_log import log_unexpected
 from decathlete.serving.service import Service
 from decathlete.serving.worker import describe_error
 
@@ -32,12 +31,12 @@ _STATUS_OF_CODE = {
     "E-SERVICE-NOT-OFFERED": 501,
     "E-IMAGE-FORMAT": 415,
     "E-DISK-FULL": 507,
+    "E-MEMORY": 413,
     "E-OUTPUT-DICOM": 422,  # the series lacks what a DICOM object must refer to
 }
 _STATUS_OF_CLASS: Mapping[type[DecathleteError], int] = {
     ImageError: 422,
     ArchiveError: 422,
-    InsufficientMemoryError: 413,
 }
 _PLAIN = {404: "the service has no such address", 405: "this address does not support this method"}
 _SEE_DOCS = "the page /docs of the service lists all addresses and fields"
@@ -61,8 +60,8 @@ def error_response(
 
 def answer_error(problem: Exception, service: Service, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the answer to a request that failed. Unexpected errors are logged, and their text stays here."""
-    error = describe_error(problem, service.storage.root)
-    status = status_of(problem) if isinstance(problem, DecathleteError) else 413 if error.code == "E-MEMORY" else 500
+    error = describe_error(problem, service.storage.root, of="request")
+    status = status_of(problem) if isinstance(problem, DecathleteError) else _STATUS_OF_CODE.get(error.code, 500)
     service.metrics.rejected.labels(error.code).inc()
     return error_response(status, error.code, error.message, error.remedy, headers=headers)
 
@@ -92,8 +91,7 @@ def add_error_handlers(app: FastAPI, service: Service) -> None:
         return error_response(400, "E-SERVICE-REQUEST", "the connection ended before the upload was complete")
 
     async def unexpected(_request: Request, problem: Exception) -> JSONResponse:
-        log_unexpected(problem, "a request")
-        return error_response(500, "E-SERVICE", "the request failed unexpectedly", "look at the log of the service")
+        return answer_error(problem, service)
 
     app.add_exception_handler(DecathleteError, known)
     app.add_exception_handler(ClientDisconnect, gone)

@@ -47,7 +47,11 @@ def serve(
     """
     with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
         service = Service(settings)
-        service.node = stack.enter_context(running_node(dicom_node, service.models, stopping=service.stopping))
+        stack.callback(service.stop)
+        service.node = stack.enter_context(
+            running_node(dicom_node, service.models, stopping=service.stopping, reading=settings.reading)
+        )
+        service.start()  # before the application does: it would end without a message
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(

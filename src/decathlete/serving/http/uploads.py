@@ -26,6 +26,9 @@ from decathlete.serving.service import Service
 PIECE_BYTES = 1 << 20
 """Bytes that are collected before they are written."""
 
+RESERVED_BYTES = 100_000_000
+"""Bytes that uploads leave free on the disk, for the database and for the results of jobs that were accepted."""
+
 _DRAINED_BYTES = 16 << 20
 _DRAIN_S = 5.0
 _TOO_SLOW = "E-SERVICE-TIME"
@@ -200,14 +203,16 @@ async def upload_folder(request: Request, service: Service) -> AsyncIterator[Pat
         raise
 
 
-async def submit(service: Service, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+async def submit(
+    service: Service, files: Sequence[ReceivedFile], folder: Path, *, model: str, is_awaited: bool = False
+) -> Job:
     """Accept an image when those that were received before it have been read.
 
     Raises:
         ServiceError, ImageError, ArchiveError: as :meth:`Service.submit`.
     """
     async with service.uploads.reading:
-        return await run_in_threadpool(service.submit, files, folder, model=model)
+        return await run_in_threadpool(service.submit, files, folder, model=model, is_awaited=is_awaited)
 
 
 async def receive_form(request: Request, service: Service, folder: Path) -> Form:
@@ -250,11 +255,10 @@ async def _receive_in_time(request: Request, service: Service, folder: Path, rec
 
 async def _receive_checked(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     limits = service.settings.limits
-    declared = int(request.headers.get("content-length", "0"))
-    require_disk_space(folder, declared, needed_for="for the upload", remedy=_REMEDY)
+    _require_room(folder, int(request.headers.get("content-length", "0")))
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            await _receive(request, service, receiver)
+            await _receive(request, service, folder, receiver)
     except TimeoutError:
         raise ServiceError(
             f"the upload took longer than {limits.upload_seconds:g} s",
@@ -290,7 +294,11 @@ def has_unread_body(request: Request) -> bool:
     return bool(getattr(request.state, "has_unread_body", False))
 
 
-async def _receive(request: Request, service: Service, receiver: Receiver) -> None:
+def _require_room(folder: Path, n_bytes: int) -> None:
+    require_disk_space(folder, n_bytes + RESERVED_BYTES, needed_for="for the upload", remedy=_REMEDY)
+
+
+async def _receive(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     n_bytes, limit = 0, service.settings.limits.upload_bytes
     with translate_os_error("cannot be written", where=service.storage.root, remedy=_REMEDY):
         async for piece in _pieces(request):
@@ -301,6 +309,7 @@ async def _receive(request: Request, service: Service, receiver: Receiver) -> No
                     remedy="crop the image, or start the service with a larger --max-upload",
                     code="E-SERVICE-SIZE",
                 )
+            _require_room(folder, len(piece))  # the length may not be declared, and other uploads need room, too
             await run_in_threadpool(receiver.write, piece)
             service.metrics.upload_bytes.inc(len(piece))
         await run_in_threadpool(receiver.close)

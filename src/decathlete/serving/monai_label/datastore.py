@@ -35,7 +35,8 @@ from decathlete.serving.storage import make_private_folder
 FINAL = "final"
 """Tag of corrected label maps, unless the viewer names another one."""
 
-_IMAGE_ID = re.compile(r"[^\W_][\w .,()+=@-]{0,127}")
+_IMAGE_ID = re.compile(r"[^\W_][\w .,()+=@-]*")
+_MAX_ID_BYTES = 128
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _LABEL_SUFFIX = ".nii.gz"
 _RAW = ".bin"
@@ -111,10 +112,10 @@ class Datastore:
             ServiceError: the id cannot be a file name, another image has it, or the image is too large.
             ImageError: the file is not an image.
         """
-        if not _IMAGE_ID.fullmatch(image_id):
+        if not _IMAGE_ID.fullmatch(image_id) or len(image_id.encode()) > _MAX_ID_BYTES:
             raise ServiceError(
-                "the id of the image has characters that a file name cannot have",
-                remedy="rename the volume in the viewer: letters, digits, spaces and . , ( ) + = @ _ -",
+                "the id of the image is too long, or has characters that a file name cannot have",
+                remedy="rename the volume in the viewer: at most 128 letters, digits, spaces and . , ( ) + = @ _ -",
                 code="E-SERVICE-REQUEST",
             )
         suffix = suffix_of(file.name) or _LABEL_SUFFIX

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from decathlete.core.extras import import_optional
 from decathlete.errors import ServiceError
+from decathlete.serving.http.threads import run_to_end
 
 _PIECE_BYTES = 1 << 20
+_THREADS = 8
+"""Threads that wait for the server. If it does not answer, all other requests still have theirs."""
+
 _TIMEOUT_S = (10.0, 120.0)
 _PATH = re.compile(r"(studies|series|instances|bulkdata)(/[\w.,%@+-]+)*")
 _ANSWER_HEADERS = ("content-type", "content-disposition")
@@ -28,9 +34,13 @@ def make_dicomweb_proxy(url: str | None, *, get: Callable[..., Any] | None = Non
     """
     router = APIRouter(prefix="/proxy/dicom", tags=["MONAI Label"])
 
+    limiter = CapacityLimiter(
+        _THREADS
+    )  # a server that does not answer holds these, and not the threads of all requests
+
     @router.get("/qido/{path:path}", response_class=Response)
     @router.get("/wado/{path:path}", response_class=Response)
-    def pass_on(path: str, request: Request) -> Response:
+    async def pass_on(path: str, request: Request) -> Response:
         """Read from the DICOMweb server of `--studies`."""
         if url is None:
             raise ServiceError(
@@ -45,9 +55,9 @@ def make_dicomweb_proxy(url: str | None, *, get: Callable[..., Any] | None = Non
                 code="E-SERVICE-REQUEST",
             )
         send = get or import_optional("requests", title="DICOMweb", extra="serve").get
-        answer = _send(send, f"{url}/{quote(path, safe='/,')}", request)
+        answer = await run_sync(_send, send, f"{url}/{quote(path, safe='/,')}", request, limiter=limiter)
         headers = {name: answer.headers[name] for name in _ANSWER_HEADERS if name in answer.headers}
-        return StreamingResponse(_pieces(answer), answer.status_code, headers=headers)
+        return StreamingResponse(_pieces(answer, limiter), answer.status_code, headers=headers)
 
     return router
 
@@ -71,6 +81,10 @@ def _send(get: Callable[..., Any], address: str, request: Request) -> Any:
         ) from problem
 
 
-def _pieces(answer: Any) -> Iterator[bytes]:
-    with answer:
-        yield from answer.iter_content(_PIECE_BYTES)
+async def _pieces(answer: Any, limiter: CapacityLimiter) -> AsyncIterator[bytes]:
+    pieces = iter(answer.iter_content(_PIECE_BYTES))
+    try:
+        while piece := await run_sync(next, pieces, b"", limiter=limiter):
+            yield piece
+    finally:
+        await run_to_end(answer.close)

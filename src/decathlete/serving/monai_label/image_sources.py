@@ -11,18 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from decathlete.core.extras import import_optional
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
 from decathlete.io.image_files import find_inputs, strip_suffix
+from decathlete.serving.dicomweb import DicomWebServer
 from decathlete.serving.inputs import ReceivedFile
 
 _LISTING_S = 10.0
 """Age at which a list of images is made again."""
 _UID = re.compile(r"[0-9.]{1,64}")
 _MODALITIES = ("CT", "MR", "PT")
-_ANY_SYNTAX = (("application/dicom", "*"),)
 
 
 class ImageSource(Protocol):
@@ -126,14 +125,12 @@ class DicomWebImages:
     Args:
         url: root of QIDO-RS and WADO-RS.
         limit_bytes: greatest size of a series.
-        make_client: returns a client for an address.
+        connect: returns the server of an address.
     """
 
-    def __init__(self, url: str, *, limit_bytes: int, make_client: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, url: str, *, limit_bytes: int, connect: Callable[[str], Any] = DicomWebServer) -> None:
         self.url = url.rstrip("/")
-        self._limit = limit_bytes
-        make = make_client or import_optional("dicomweb_client.api", title="DICOMweb", extra="serve").DICOMwebClient
-        self._client = make(self.url)
+        self._limit, self._server = limit_bytes, connect(self.url)
 
     def ids(self) -> list[str]:
         """Return the UIDs of all series of the modalities CT, MR and PT."""
@@ -148,38 +145,28 @@ class DicomWebImages:
         studies = self._studies_of(image_id)
         if not studies:
             raise unknown_image(image_id)
-        files: list[ReceivedFile] = []
         n_bytes = 0
-        for instance in self._instances(studies[0], image_id):
-            path = folder / f"source-{len(files):05d}"
-            instance.save_as(path, enforce_file_format=True)
-            n_bytes += path.stat().st_size
+
+        def check(n_more: int) -> None:
+            nonlocal n_bytes
+            n_bytes += n_more
             if n_bytes > self._limit:
                 raise ServiceError(
                     f"the series is larger than {format_bytes(self._limit)}",
                     remedy="start the service with a larger --max-upload",
                     code="E-SERVICE-SIZE",
                 )
-            files.append(ReceivedFile(name=f"series/{len(files):05d}.dcm", path=path))
-        return files
+
+        with self._answers():
+            paths = list(self._server.download(studies[0], image_id, folder, check=check))
+        return [ReceivedFile(name=f"series/{number:05d}.dcm", path=path) for number, path in enumerate(paths)]
 
     def _studies_of(self, image_id: str) -> list[str]:
         return self._search({"SeriesInstanceUID": image_id}, "0020000D") if _UID.fullmatch(image_id) else []
 
-    def _instances(self, study_uid: str, series_uid: str) -> Iterator[Any]:
-        """Yield the slices of a series while they arrive."""
-        with self._answers():
-            found = iter(self._client.iter_series(study_uid, series_uid, media_types=_ANY_SYNTAX))
-        while True:
-            with self._answers():
-                instance = next(found, None)
-            if instance is None:
-                return
-            yield instance
-
     def _search(self, filters: dict[str, str], tag: str) -> list[str]:
         with self._answers():
-            found = self._client.search_for_series(search_filters=filters)
+            found = self._server.client.search_for_series(search_filters=filters)
         return [entry[tag]["Value"][0] for entry in found if entry.get(tag, {}).get("Value")]
 
     @contextmanager

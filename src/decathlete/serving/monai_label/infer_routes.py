@@ -57,7 +57,7 @@ async def infer(
         folder = await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
         form, params = await _receive(request, service, model, folder)
         files = await run_in_threadpool(_find_files, form, image, session_id, folder, datastore, sessions)
-        job = await submit(service, files, folder, model=model)
+        job = await submit(service, files, folder, model=model, is_awaited=True)
         stack.callback(_delete, service, job.id)  # the result is sent, and nothing of it is kept
         status = await _wait(service, job.id, request)
         if status is None:

@@ -11,6 +11,7 @@ from typing import Any
 from decathlete.core.geometry import Triple
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import OutputError
+from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.formats.dicom import read_frame_grid
 
 pydicom = lazy_import("pydicom")
@@ -98,7 +99,7 @@ def _read_header(path: Path) -> Any:
     before = of_pydicom.level
     of_pydicom.setLevel(logging.ERROR)  # it warns about values of the source that are too long
     try:
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        dataset = read_dicom(path, force=True, stop_before_pixels=True)
         for element in dataset:  # now, so that a damaged value is an error of reading
             _ = element.value
     finally:

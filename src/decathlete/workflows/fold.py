@@ -17,10 +17,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError, OutputError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
-from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.output.output_kind import OutputKind
-from decathlete.inference.predict_files import predict_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -33,8 +30,11 @@ from decathlete.training.reporting.records import RunRecord
 from decathlete.training.run_folder import RUN, check_claim
 from decathlete.workflows.cascade import require_begun_first_stage
 from decathlete.workflows.manifest_check import check_manifest, check_recorded_folds
-from decathlete.workflows.preprocess import preprocess, read_task
+from decathlete.workflows.predict_tests import check_predictions, predict_tests
+from decathlete.workflows.preparation_plan import check_share
+from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.progress import ProgressReporter
+from decathlete.workflows.raw_dataset import read_task
 from decathlete.workflows.report import report
 from decathlete.workflows.train import check_batch_size, train
 from decathlete.workflows.validate import validate
@@ -131,8 +131,8 @@ class FoldPipeline:
             folds: the folds that will be run, as far as they are known.
 
         Raises:
-            OptionError: several nodes, several processes started by a launcher, two batch sizes, a logger or loader
-                that is not installed, or an unknown metric.
+            OptionError: several nodes, several processes started by a launcher, two batch sizes, a share of no coarse
+                start, a logger or loader that is not installed, or an unknown metric.
             ModelError: the model to start from does not exist, or is damaged.
             OutputError: a folder cannot be written, lies in a raw dataset, or contains other results.
         """
@@ -147,6 +147,7 @@ class FoldPipeline:
         make_metrics(self.metrics)
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
+        check_share(self.plan_options, timed=self.adapt and self.config.max_time_s is not None)
         check_loader(self.config)
         begun = [fold for fold in folds if (self._run_folder(fold) / "run.json").is_file()]
         if self.config.pretrained is not None and (self.overwrite or len(begun) < max(len(folds), 1)):
@@ -293,16 +294,22 @@ class FoldPipeline:
         self.reporter.step("Write the report")
         return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
-    def predict_tests(
-        self, runs: Sequence[Path], output: Path, *, overwrite: bool | None = None
-    ) -> tuple[Path | None, CasesFailedError | None]:
-        """Predict the dataset's test images, if it has any.
+    def check_predictions(self, output: Path) -> None:
+        """Check that predictions of the test images in ``output`` may be replaced, before any training.
+
+        Raises:
+            OutputError: the folder contains files that were changed, or are no predictions, and ``overwrite`` is not set.
+        """
+        if not self.overwrite:
+            check_predictions(read_dataset(self.workspace.dataset(self.task)).test_cases, output)
+
+    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
+        """Predict the dataset's test images, if it has any. Predictions by other models or settings are replaced.
 
         Call this last, so that an unreadable test image prevents neither scores nor report.
 
         Args:
             runs: folders of runs; the predictions of several models are averaged.
-            overwrite: replace predictions of other models or settings; ``None``: as the option of the pipeline says.
 
         Returns:
             ``output``, or ``None`` without test images; and the error that lists the images that failed, if any.
@@ -312,16 +319,14 @@ class FoldPipeline:
             return None, None
         by = f" with the {len(runs)} models together" if len(runs) > 1 else ""
         self.reporter.step(f"Predict {len(cases)} test images{by}")
-        try:
-            predict_files(
-                make_case_predictor([run / "model" for run in runs], self.predict_options, self.workers),
-                {c.id: c.images for c in cases},
-                output,
-                spacing=self.spacing,
-                kind=OutputKind(image_formats=self.image_formats or {}),
-                overwrite=self.overwrite if overwrite is None else overwrite,
-                progress=self.reporter.cases("predict"),
-            )
-        except CasesFailedError as problem:
-            return output, problem
-        return output, None
+        failed = predict_tests(
+            cases,
+            [run / "model" for run in runs],
+            output,
+            options=self.predict_options,
+            workers=self.workers,
+            spacing=self.spacing,
+            image_formats=self.image_formats,
+            progress=self.reporter.cases("predict"),
+        )
+        return output, failed

@@ -120,6 +120,21 @@ class FoldPipeline:
         return self.configuration or folder_name(self.dims)
 
     @property
+    def planned_training(self) -> TrainConfig | None:
+        """Settings of the training that the resolution is planned for; ``None``: full resolution."""
+        return self.config if self.adapt else None
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared data."""
+        return self.workspace.prepared_folder(self.task, self.which)
+
+    @property
+    def results(self) -> Path:
+        """Folder with the runs of the configuration."""
+        return self.workspace.results_folder(self.task, self.which)
+
+    @property
     def may_reuse(self) -> bool:
         """Whether prepared data are used as they are, since no option requests others."""
         return self.plan_options == PlanOptions() and not self.overwrite
@@ -149,16 +164,16 @@ class FoldPipeline:
         check_batch_size(self.config, self.plan_options.overrides)
         check_share(self.plan_options, timed=self.adapt and self.config.max_time_s is not None)
         check_loader(self.config)
-        begun = [fold for fold in folds if (self._run_folder(fold) / "run.json").is_file()]
+        begun = [fold for fold in folds if (self.run_folder(fold) / "run.json").is_file()]
         if self.config.pretrained is not None and (self.overwrite or len(begun) < max(len(folds), 1)):
             ModelBundle.load(Path(self.config.pretrained))
         dataset = self.workspace.dataset(self.task)
         check_outside(self.workspace.prepared, dataset)
         check_outside(self.workspace.results, dataset)
-        check_output_folder(self.workspace.prepared_folder(self.task, self.which))
-        check_output_folder(self.workspace.results_folder(self.task, self.which))
+        check_output_folder(self.prepared)
+        check_output_folder(self.results)
         for fold in folds:
-            folder = check_output_folder(self._run_folder(fold))
+            folder = check_output_folder(self.run_folder(fold))
             check_claim(folder, self.config, overwrite=self.overwrite)
 
     def check_manifest(self, folds: Sequence[FoldName] = ()) -> None:
@@ -173,7 +188,7 @@ class FoldPipeline:
         Raises:
             DecathleteError: as of :func:`~decathlete.workflows.manifest_check.check_manifest`.
         """
-        splits = self.workspace.prepared_folder(self.task, self.which) / "splits.json"
+        splits = self.prepared / "splits.json"
         if not self.overwrite and splits.is_file():
             check_recorded_folds(splits, self.plan_options.split, folds)
             return
@@ -209,7 +224,7 @@ class FoldPipeline:
             options=self.plan_options,
             spacing=self.spacing,
             image_formats=self.image_formats,
-            training=self.config if self.adapt else None,
+            training=self.planned_training,
             workers=self.workers,
             fold_resources=self.fold_resources,
             overwrite=self.overwrite,
@@ -228,11 +243,10 @@ class FoldPipeline:
         Raises:
             DecathleteError: as :meth:`prepare`.
         """
-        folder = self.workspace.prepared_folder(self.task, self.which)
         with ExitStack() as locks:
-            with locked_output(folder, wait_for="prepared"):
+            with locked_output(self.prepared, wait_for="prepared"):
                 store = self.prepare()
-                locks.enter_context(reading(folder))
+                locks.enter_context(reading(self.prepared))
             yield store
 
     @contextmanager
@@ -244,12 +258,13 @@ class FoldPipeline:
         """
         with ExitStack() as locks:
             for fold in folds:
-                locks.enter_context(locked_folder(self._run_folder(fold)))
+                locks.enter_context(locked_folder(self.run_folder(fold)))
             if not isinstance(self.workers, int):
                 locks.close()
             yield
 
-    def _run_folder(self, fold: FoldName) -> Path:
+    def run_folder(self, fold: FoldName) -> Path:
+        """Return the folder of a fold's run."""
         return self.workspace.run_folder(self.task, self.which, fold)
 
     def run_fold(self, fold: FoldName, *, plan_time_s: float | None = None) -> FoldResult:
@@ -298,7 +313,7 @@ class FoldPipeline:
         """Check that predictions of the test images in ``output`` may be replaced, before any training.
 
         Raises:
-            OutputError: the folder contains files that were changed, or are no predictions, and ``overwrite`` is not set.
+            OutputError: files in it were changed, or are no predictions, and ``overwrite`` is not set.
         """
         if not self.overwrite:
             check_predictions(read_dataset(self.workspace.dataset(self.task)).test_cases, output)

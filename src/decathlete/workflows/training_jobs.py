@@ -116,7 +116,9 @@ def describe_jobs(jobs: Sequence[Job]) -> str:
     by_name: dict[str, list[int]] = {}
     for job in jobs:
         by_name.setdefault(job.configuration, []).append(job.fold)
-    return "; ".join(f"{name} folds {format_folds(folds)}" for name, folds in by_name.items())
+    return "; ".join(
+        f"{name} {'fold' if len(folds) == 1 else 'folds'} {format_folds(folds)}" for name, folds in by_name.items()
+    )
 
 
 def leave_out_short_trainings(

@@ -71,6 +71,7 @@ def run_configurations(root: Path, **options: Any) -> None:
         ({"mirror_pairs": "1=2", "orientation": "stored"}, {}, "left and right are unknown"),
         ({"brats": True}, {}, "whole tumour"),
         ({"regions": "all=1,2,3,4"}, {}, "4"),
+        ({"overrides": ("coarse_start.share=0.5",)}, {}, "coarse_start.share=0.5: the training has no coarse start"),
         ({"architecture": "unknown"}, {}, "there is no architecture called 'unknown'"),
         ({}, {"sync_batchnorm": True}, "sync_batchnorm is for several devices"),
     ],

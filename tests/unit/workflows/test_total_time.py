@@ -10,7 +10,7 @@ import pytest
 
 from decathlete.core.choices import Configuration
 from decathlete.training.config import TrainConfig
-from decathlete.workflows import run_configurations
+from decathlete.workflows import train_jobs
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.job_limits import LEAST_SHARE, JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
@@ -206,11 +206,11 @@ def test_folds_of_an_executor_get_the_plan_of_those_that_were_begun(monkeypatch:
         asked.append((pipeline.config.max_time_s, folds, plan_time_s))
         return [(fold, ValueError()) for fold in folds]
 
-    monkeypatch.setattr(run_configurations, "run_folds", run_folds)
+    monkeypatch.setattr(train_jobs, "run_folds", run_folds)
     progress = JobsProgress([JobState(job=job) for job in jobs], ProgressReporter())
     limits = JobLimits(None, planned_s={}, kept={}, may_leave_out=True, progress=progress)
     pipeline = FoldPipeline(task="x", workers=object(), config=TrainConfig(max_time_s=100.0))  # type: ignore[arg-type]
-    done = [job for job, _ in run_configurations._run_jobs(pipeline, configs, progress, limits)]
+    done = [job for job, _ in train_jobs._run_jobs(pipeline, configs, progress, limits)]
     assert done == jobs
     assert asked == [(100.0, [0], 100.0), (60.0, [1, 2], 100.0)]
 

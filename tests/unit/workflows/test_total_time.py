@@ -178,6 +178,15 @@ def test_time_that_scoring_did_not_use_goes_to_later_trainings(
     assert "preparing and scoring have left time" in caplog.text
 
 
+def test_a_scoring_that_another_program_slowed_down_is_forgotten(tmp_path: Path) -> None:
+    """The reserve of later trainings follows what scoring takes now, not the longest time that it has taken."""
+    work, outcome = Work(scoring_s=5.0, start_s=60.0, expected_s=30.0), Outcome()
+    run_command(tmp_path, work, outcome)
+    assert 0.9 * TOTAL_S < outcome.used_s <= TOTAL_S
+    first, shortened, *later = outcome.trained.values()
+    assert shortened < first < min(later)
+
+
 def test_a_training_is_not_longer_than_twice_the_shortest(tmp_path: Path) -> None:
     outcome = Outcome()
     run_command(tmp_path, Work(scoring_s=1.0, expected_s=90.0, n_folds=1), outcome)

@@ -127,6 +127,8 @@ class Study:
         configurations = self._chooser.choose(self.named)
         self._check(configurations)
         jobs = list_jobs(configurations, self._chooser.folds, n_folds=self.dataset.n_folds)
+        for name in configurations:  # a first stage has more folds
+            require_held_out_cases(self.dataset.splits, [job.fold for job in jobs if job.configuration == name])
         configs = {job: self.configs[dims_of(job.configuration)] for job in jobs}
         if self.total_time_s is not None:
             configs = self._divide_time(configs, self.total_time_s)

@@ -69,6 +69,7 @@ def plan_preparation(
     workers: Workers,
     fold_resources: Mapping[str, float] | None = None,
     overwrite: bool = False,
+    warn: bool = True,
 ) -> Plan:
     """Return the plan that a dataset is prepared by.
 
@@ -77,6 +78,7 @@ def plan_preparation(
             training time, unless ``overwrite`` is set. What is measured for the plan is stored beside it.
         source: model whose plan is reused.
         options, training, workers, fold_resources: see :func:`~decathlete.workflows.preprocess.preprocess`.
+        warn: log warnings about the resolution.
 
     Raises:
         OptionError: options that contradict each other, the images or ``source``.
@@ -96,8 +98,9 @@ def plan_preparation(
             recorded=None if overwrite else _recorded_plan(folder),
             workers=workers,
             fold_resources=fold_resources,
+            warn=warn,
         )
-    return _with_share(plan, options, timed=training is not None and training.max_time_s is not None)
+    return _with_share(plan, options, timed=training is not None and training.max_time_s is not None, warn=warn)
 
 
 def check_share(options: PlanOptions, *, timed: bool) -> None:
@@ -137,7 +140,7 @@ def _make_plan(
     return derived.plan
 
 
-def _with_share(plan: Plan, options: PlanOptions, *, timed: bool) -> Plan:
+def _with_share(plan: Plan, options: PlanOptions, *, timed: bool, warn: bool) -> Plan:
     """Return the plan with the share that the user set for the coarse start that the planner chose.
 
     Raises:
@@ -147,7 +150,8 @@ def _with_share(plan: Plan, options: PlanOptions, *, timed: bool) -> Plan:
     if not share or plan.coarse_start is not None:
         return override(plan, share)
     check_share(options, timed=timed)
-    log.warning(
+    log.log(
+        logging.WARNING if warn else logging.DEBUG,
         "--set %s has no effect on the configuration %s: all of its training uses one grid",
         share[-1],
         plan.configuration_name,

@@ -147,6 +147,7 @@ def _plan(pipeline: FoldPipeline, spec: DatasetSpec, fingerprint: Fingerprint) -
             training=pipeline.planned_training,
             workers=pipeline.workers,
             fold_resources=pipeline.fold_resources,
+            warn=False,  # they are logged when the data are prepared
         )
 
 

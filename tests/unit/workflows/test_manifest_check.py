@@ -84,6 +84,16 @@ def test_what_does_not_fit_is_rejected_before_any_work(
     assert not (root.parent / "prepared").exists()
 
 
+def test_a_share_of_the_coarse_start_needs_a_time_of_each_training_or_of_all(root: Path) -> None:
+    """The next error is that of the check of the images, which are empty."""
+    options = options_of(root, {"overrides": ("coarse_start.share=0.5",)})
+    with pytest.raises(DatasetError, match="case_0"):
+        run_configurations(root, total_time_s=3600.0, **options)
+    with pytest.raises(OptionError, match="has no coarse start") as no:
+        run_configurations(root, configurations="2d,3d", **options)
+    assert "--max-time" in no.value.remedy
+
+
 @pytest.mark.parametrize("names", ["auto", "2d,3d"])
 def test_options_of_several_configurations_are_checked_before_the_images(root: Path, names: str) -> None:
     options = options_of(root, pretrained=str(root.parent / "none"))

@@ -78,13 +78,40 @@ def test_scores_of_each_configuration_and_test_images_are_written(story: Story) 
     assert decathlete.Predictor.load(story.folder / "selected", device="cpu", engine="torch").labels.n_classes >= 2
 
 
-def test_runs_with_other_settings_are_named_before_anything_is_trained(story: Story) -> None:
-    said = _command(story.folder.parents[1], "--configurations", "2d,3d", "--epochs", "2")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "2"], "runs that were made with different settings or data: {all}: epochs: 1 -> 2"),
+        (["--filters", "4,6"], "runs that were made with different settings or data: {all}: another plan (network)"),
+        (["--metrics", "dice,iou"], "scores that were made with different settings: {all}: other metrics"),
+        (["--overlap", "0.25"], "scores that were made with different settings: {all}: overlap: 0.5 -> 0.25"),
+    ],
+)
+def test_results_of_other_settings_are_named_before_anything_is_trained(
+    story: Story, options: list[str], message: str
+) -> None:
+    root = story.folder.parents[1]
+    plans = [root / "prepared" / "Balls" / name / "plan.json" for name in ("2d", "3d")]
+    before = [plan.read_text() for plan in plans]
+    said = _command(root, "--configurations", "2d,3d", *options)
     text = " ".join(said.err.split())
     assert said.code == 2
-    assert "different settings or data: 2d folds 0-1; 3d folds 0-1: epochs: 1 -> 2" in text
-    assert f"decathlete select {story.folder}" in text
+    assert message.format(all="2d folds 0-1; 3d folds 0-1") in text
     assert "training 0 %" not in text
+    assert [plan.read_text() for plan in plans] == before, "finished runs still fit the prepared data"
+    if "runs" in message:
+        assert f"decathlete select {story.folder}" in text
+
+
+def test_predictions_that_the_user_has_changed_are_not_replaced(story: Story) -> None:
+    (label,) = (story.folder / "selected" / "predictions").glob("*.nii.gz")
+    predicted = label.read_bytes()
+    label.write_bytes(b"corrected")
+    said = _command(story.folder.parents[1], "--configurations", "2d,3d", "--folds", "0-1")
+    assert said.code == 2
+    assert f"were changed after their prediction, or are no predictions: {label.name}" in " ".join(said.err.split())
+    assert label.read_bytes() == b"corrected"
+    label.write_bytes(predicted)
 
 
 @pytest.mark.parametrize(

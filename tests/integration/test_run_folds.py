@@ -17,7 +17,9 @@ from decathlete.cli.main import main
 from decathlete.errors import OptionError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.fold import PipelineOptions
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.selection.configurations import find_configurations
@@ -104,6 +106,36 @@ def test_test_images_are_predicted_by_all_the_folds_models_together(story: Story
     assert digests == {digest for origin in origins if origin for digest in origin.models}
     assert len(digests) == 2
     assert not (story.folder / "fold_0" / "predictions").exists()
+
+
+def test_folds_that_were_trained_again_alone_predict_again(story: Story) -> None:
+    folder, root = story.folder / "predictions_folds_0-1", story.folder.parents[2]
+    before = PredictionRecord.load(folder / "phantom_003.json").settings.models
+    first = _command(root, "--fold", "1", "--seed", "7", "--overwrite")
+    assert first.code in (0, None), first.err
+    other = _command(root, "--folds", "0-1")
+    assert other.code == 2
+    assert "different settings or data: 3d fold 1: seed: 7 -> 1" in " ".join(other.err.split())
+    assert "Train fold 0" not in other.err, "it is said at the start"
+    for options in (["--fold", "0", "--overwrite"], ["--folds", "0-1"]):
+        said = _command(root, *options, "--seed", "7")
+        assert said.code in (0, None), said.err
+    after = PredictionRecord.load(folder / "phantom_003.json").settings.models
+    assert not {model.digest for model in before} & {model.digest for model in after}
+
+
+def test_label_maps_that_the_user_has_changed_are_not_replaced(story: Story) -> None:
+    label = story.folder / "predictions_folds_0-1" / "phantom_003.nii.gz"
+    predicted = label.read_bytes()
+    label.write_bytes(b"corrected")
+    seed = RunRecord.load(story.folder / "fold_0" / "run.json").config.seed
+    said = _command(story.folder.parents[2], "--folds", "0-1", "--seed", str(seed))
+    text = " ".join(said.err.split())
+    assert said.code == 2
+    assert "were changed after their prediction, or are no predictions: phantom_003.nii.gz" in text
+    assert "Train fold" not in text
+    assert label.read_bytes() == b"corrected"
+    label.write_bytes(predicted)
 
 
 class Steps(ProgressReporter):

@@ -20,6 +20,8 @@ from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle
+from decathlete.training.reporting.records import RunRecord
+from decathlete.workflows.selection import select as select_module
 from decathlete.workflows.selection.record import Selection
 
 OPTIONS = PredictOptions(device="cpu", precision="fp32", engine="torch")
@@ -234,3 +236,37 @@ def test_a_selection_that_was_stopped_is_finished_by_the_same_command(selected, 
         label_ZYX, Geometry.plain(label_ZYX.shape, spacing_ZYX=support.SPACING), support.LABELS, steps
     )
     assert np.array_equal(read_label(found.folder / "validation" / "c00.nii.gz").array_ZYX, expected)
+
+
+def test_a_selection_that_was_stopped_while_it_replaced_another_is_not_taken_for_either(
+    selected, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is replaced first: for a moment, selection and scores are those of the one before."""
+    results = tmp_path / "Known"
+    shutil.copytree(study / "results" / "Known", results)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(select_module, "write_held_out_files", stop)
+        with pytest.raises(KeyboardInterrupt):
+            decathlete.select(results, options=OPTIONS, workers=1, max_members=1, overwrite=True)
+    one_network = ModelBundle.load(results / "selected" / "model")
+    found = decathlete.select(results, options=OPTIONS, workers=1)
+    again = ModelBundle.load(found.model)
+    assert (one_network.record.n_networks, again.record.n_networks) == (1, 2)
+    assert found.scores.origin.models == (again.digest,)
+
+
+def test_a_fold_of_an_older_split_is_left_out(study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each case counts once, and is predicted by one fold."""
+    results = tmp_path / "Known"
+    shutil.copytree(study / "results" / "Known", results, ignore=shutil.ignore_patterns("selected"))
+    for name in ("2d", "3d"):
+        path = results / name / "fold_1" / "run.json"
+        record = RunRecord.load(path)
+        record.revised(val=(*record.val, "c00")).save(path)
+    found = decathlete.select(results, options=OPTIONS, workers=1)
+    assert "fold 1 is left out: other folds hold out c00, too" in caplog.text
+    assert [case.case_id for case in found.scores.cases] == ["c00", "c02", "c04", "c06", "c08"]

@@ -68,7 +68,9 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     folder = start(workspace, monkeypatch)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     threads(monkeypatch, 1)
-    assert make_training_plan(store, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
+    assert make_training_plan(store.plan, TIMED, adapt=True).network.features == (8, 16), (
+        "by itself it would be another"
+    )
     clock = SimulatedClock()
     result = train("Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock)
     assert result.steps > 4
@@ -80,9 +82,9 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
 def test_a_fold_with_less_time_has_the_plan_of_the_others(workspace, monkeypatch):
     threads(monkeypatch, 4)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
-    other = make_training_plan(store, TIMED.revised(max_time_s=600.0), adapt=True)
+    other = make_training_plan(store.plan, TIMED.revised(max_time_s=600.0), adapt=True)
     short = TIMED.revised(max_time_s=4.0)
-    assert make_training_plan(store, short, adapt=True).network != other.network, "by itself it would be another"
+    assert make_training_plan(store.plan, short, adapt=True).network != other.network, "by itself it would be another"
     clock = SimulatedClock()
     result = train(
         "Test", workspace=workspace, config=short, plan_time_s=600.0, progress=OneSecondSteps(clock), clock=clock
@@ -127,12 +129,12 @@ def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     for config, overrides in (TIMED.revised(batch_size=64), ()), (TIMED, ("batch_size=64",)):
-        plan = make_training_plan(store, config, adapt=True, overrides=overrides)
+        plan = make_training_plan(store.plan, config, adapt=True, overrides=overrides)
         assert plan.batch_size == 64, "by hand: not made smaller"
         assert plan.network.features == (8, 16), "so the network is"
         assert "batch_size" in plan.reasons
     with pytest.raises(OptionError, match="contradict"):
-        make_training_plan(store, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
+        make_training_plan(store.plan, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
 
 
 def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
@@ -147,19 +149,19 @@ def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
     recipe = train_config(preset="recipe", max_time="2m")
     assert recipe.max_time_s == 120
     assert recipe.epochs is None
-    short = make_training_plan(store, recipe, adapt=True)
+    short = make_training_plan(store.plan, recipe, adapt=True)
     assert short.mirror_axes == ()
     assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
     assert task_of(short, recipe).augmentation["blur"] == recipe.augmentation["blur"]
-    assert make_training_plan(store, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
-    assert make_training_plan(store, train_config(augment=False), adapt=False).mirror_axes == ()
-    assert make_training_plan(store, train_config(), adapt=False).mirror_axes is None
+    assert make_training_plan(store.plan, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
+    assert make_training_plan(store.plan, train_config(augment=False), adapt=False).mirror_axes == ()
+    assert make_training_plan(store.plan, train_config(), adapt=False).mirror_axes is None
 
 
 def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
     threads(monkeypatch, 32)
-    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
-    alone, many = (make_training_plan(store, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
+    plan = PreparedStore.open(workspace.prepared_folder("Test", 3)).plan
+    alone, many = (make_training_plan(plan, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
     assert alone == (8, 24)
     assert many == (8, 16)
 

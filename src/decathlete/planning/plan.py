@@ -24,7 +24,7 @@ from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
 from decathlete.planning.mirror_pairs import MirrorPair, SideSwap, make_side_swap, pair_problems
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, AnyNormalization
-from decathlete.planning.plan_versions import PLAN_VERSION, digest_form, is_version_1, upgrade
+from decathlete.planning.plan_versions import PLAN_VERSION, WITHOUT_EFFECT, digest_form, is_version_1, upgrade
 
 
 class Resampling(Schema):
@@ -232,6 +232,13 @@ class Plan(Schema):
     def digest(self) -> str:
         """Digest of every decision, without the reasons. It does not change with the version of the schema."""
         return value_digest(digest_form(self.model_dump(mode="json")))
+
+    def differing_fields(self, other: Plan) -> list[str]:
+        """Return the names of the decisions that differ between two plans, those of the digest."""
+        if self.digest == other.digest:
+            return []
+        fields = (name for name in type(self).model_fields if name not in WITHOUT_EFFECT)
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
 
     def on_coarse_grid(self) -> Self:
         """Return the plan of the first part of a training; the plan itself if all of it uses one grid."""

@@ -25,7 +25,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 """Normalisation of version 1 -> the settings that it used."""
 _SET_BY_HAND = re.compile(r"set by hand(?: \((.*)\))?", re.DOTALL)
 """How the reason of a field that the user had set began in version 1."""
-_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration", "structure_codes", "keep_largest"})
+WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration", "structure_codes", "keep_largest"})
 """Fields that neither weights nor prepared data depend on."""
 
 
@@ -72,7 +72,7 @@ def digest_form(data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         data: any fields of a plan, as JSON values.
     """
-    data = {name: value for name, value in data.items() if name not in _WITHOUT_EFFECT}
+    data = {name: value for name, value in data.items() if name not in WITHOUT_EFFECT}
     if data.get("previous_stage", "") is None:  # the only value of older releases
         del data["previous_stage"]
     if data.get("coarse_start", "") is None:  # the only value of older releases

@@ -92,7 +92,7 @@ def begin(
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given; or another
             process reads what would be replaced.
     """
-    obstacle = _find_obstacle(folder, spec.cases, plan, splits)
+    obstacle = find_obstacle(folder, spec.cases, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
@@ -117,8 +117,12 @@ def begin(
     ).save(folder / "source.json")
 
 
-def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Splits) -> str | None:
-    """Why ``plan``'s cases cannot simply go into ``folder``."""
+def find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Splits) -> str | None:
+    """Return why cases that ``plan`` prepares cannot be added to ``folder``; ``None``: they can.
+
+    Raises:
+        OutputError: ``folder`` is a file.
+    """
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
     present = {p.name for p in folder.iterdir() if not _is_hidden_or_empty(p)} if folder.is_dir() else set()
@@ -133,8 +137,13 @@ def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Spli
             return "contains data prepared by a plan that cannot be read"
     else:
         if _grids(found) != _grids(plan):
-            return "contains data prepared by another plan"
+            return f"contains data prepared by another plan{_describe_differences(found, plan)}"
     return _other_split(folder, splits)
+
+
+def _describe_differences(found: Plan, plan: Plan) -> str:
+    fields = [name for name in found.differing_fields(plan) if name in (*PREPARATION_FIELDS, COARSE_START)]
+    return f" (different {', '.join(fields)})" if fields else ""
 
 
 def _grids(plan: Plan) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from decathlete.models.weights import NetworkTensors
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.plan import Plan
+from decathlete.training.config import TrainConfig
 
 FOREGROUND = "(foreground)"
 """Name of the input channel that marks the foreground; it equals that of another plan."""
@@ -74,20 +75,28 @@ def find_members(folder: Path, *, dims: Dims, architecture: str) -> list[BundleM
     )
 
 
-def check_pretrained(folder: Path, *, dims: Dims, architecture: str, n_frozen: int) -> None:
-    """Check what is known before a dataset is planned: that a network of a model can be trained further.
+def check_pretrained(config: TrainConfig, *, dims: Dims, architecture: str, has_own_network: bool) -> None:
+    """Check what is known before the training: that a network of the model to start from can be trained further.
 
     Args:
-        n_frozen: stages of its encoder that are not trained; 0 also if the training has a network of its own.
+        config: settings of the training, with the model to start from, if any.
+        has_own_network: the user sets the network, so that it is not the model's.
 
     Raises:
         ModelError: see :func:`find_members`.
-        OptionError: there are not so many stages.
+        OptionError: the encoder has fewer stages than are not trained.
     """
-    members = find_members(folder, dims=dims, architecture=architecture)
-    if n_frozen:
+    if config.pretrained is None:
+        return
+    members = find_members(Path(config.pretrained), dims=dims, architecture=architecture)
+    if config.freeze_stages and not has_own_network:
         with torch.device("meta"):
-            freeze_stages(build_network(members[0].plan.network), n_frozen)
+            freeze_stages(build_network(members[0].plan.network), config.freeze_stages)
+
+
+def sets_network(plan: Plan) -> bool:
+    """Return whether the user has set the network of a plan, or a part of it."""
+    return any(field.partition(".")[0] == "network" for field in plan.user_set)
 
 
 def with_pretrained_network(plan: Plan, folder: Path) -> Plan:
@@ -100,7 +109,7 @@ def with_pretrained_network(plan: Plan, folder: Path) -> Plan:
         ModelError: see :func:`open_pretrained`.
     """
     source = open_pretrained(folder, plan).plan.network
-    if any(field.partition(".")[0] == "network" for field in plan.user_set):
+    if sets_network(plan):
         return plan
     network = source.revised(in_channels=plan.network.in_channels, out_channels=plan.network.out_channels)
     if network == plan.network:

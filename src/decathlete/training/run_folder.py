@@ -93,20 +93,33 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
     return chosen.train, chosen.val
 
 
+def check_config(config: TrainConfig, plan: Plan, *, has_validation: bool, where: Path) -> None:
+    """Check that a plan can be trained with these settings.
+
+    Args:
+        has_validation: whether cases are held out.
+        where: folder, for the error.
+
+    Raises:
+        OptionError: settings that the plan, the fold or the number of devices cannot be trained with.
+    """
+    check_validation(config, has_validation=has_validation, where=where)
+    check_batch_norm(config, has_batch_norm=architecture_of(plan.network).has_batch_norm)
+    check_loss(config, plan.labels, where=where)
+    check_sampler(config, dims=plan.dims, batch_size=plan.batch_size)
+
+
 def make_record(
     store: PreparedStore, plan: Plan, fold: Fold, config: TrainConfig, dataset_root: Path | None
 ) -> RunRecord:
     """Make the record of this run's inputs.
 
     Raises:
-        OptionError: settings that this plan, fold or number of devices cannot be trained with.
+        OptionError: as of :func:`check_config`.
         StoreError: the fold names cases that are not prepared, or has none to train on.
     """
     train, val = split(store, fold)
-    check_validation(config, has_validation=bool(val), where=store.folder)
-    check_batch_norm(config, has_batch_norm=architecture_of(plan.network).has_batch_norm)
-    check_loss(config, plan.labels, where=store.folder)
-    check_sampler(config, dims=plan.dims, batch_size=plan.batch_size)
+    check_config(config, plan, has_validation=bool(val), where=store.folder)
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,

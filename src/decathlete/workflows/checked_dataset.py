@@ -14,7 +14,7 @@ from decathlete.planning.configurations import ConfigurationOffer, offered_confi
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.prepared_configurations import CommonFolds, choose_common_folds
-from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
+from decathlete.workflows.raw_dataset import load_or_make_fingerprint, read_task
 from decathlete.workflows.training_jobs import FIRST_STAGE, leave_out
 
 

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from decathlete.core.choices import Configuration
@@ -16,7 +15,7 @@ from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import ConfigurationOffer
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
-from decathlete.training.pretrained import check_pretrained
+from decathlete.training.pretrained import check_pretrained, sets_network
 from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.checked_dataset import CheckedDataset
@@ -93,16 +92,12 @@ class ConfigurationChooser:
         Raises:
             ModelError: it has none. OptionError: its encoder has too few stages for those that are not trained.
         """
-        config = self.config_of(plan.dims)
-        if config.pretrained is None:
-            return
         used = self.dataset.folds.plan_in_use(name, plan)
-        has_own_network = any(field.partition(".")[0] == "network" for field in used.user_set)
         check_pretrained(
-            Path(config.pretrained),
+            self.config_of(plan.dims),
             dims=used.dims,
             architecture=used.network.architecture,
-            n_frozen=0 if has_own_network else config.freeze_stages,
+            has_own_network=sets_network(used),
         )
 
     def _without_other_networks(self, offers: Sequence[ConfigurationOffer]) -> tuple[ConfigurationOffer, ...]:

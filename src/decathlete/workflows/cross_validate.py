@@ -13,13 +13,16 @@ from decathlete.core.files import write_text
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError
+from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, OutputError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.run_folder import record_in
+from decathlete.workflows.earlier_runs import PlannedRuns
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.folds import FoldSelection, format_folds, require_held_out_cases
 from decathlete.workflows.report import render_cross_validation
+from decathlete.workflows.training_jobs import Job
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,8 @@ def cross_validate(
 
     Raises:
         OptionError: there are no such folds.
-        OutputError: a folder cannot be written, or another process works in the folder of a fold.
+        OutputError: a folder cannot be written, or another process works in the folder of a fold; or there are results
+            of other settings or data.
         FoldsFailedError: every fold failed.
         DecathleteError: preparing the dataset failed, or every fold failed with this same error.
         InterruptedRunError: a signal stopped the work; finished results are kept.
@@ -81,8 +85,46 @@ def cross_validate(
         numbers = selection.resolve(len(store.splits.folds))
         require_held_out_cases(store.splits, numbers)
         with pipeline.locked_folds(numbers):
+            _check_earlier(pipeline, store, numbers)
             pipeline.reporter.step(_announcement(numbers, pipeline))
             return _cross_validate(pipeline, store, numbers)
+
+
+def _check_earlier(pipeline: FoldPipeline, store: PreparedStore, folds: Sequence[int]) -> None:
+    """Check that results of earlier commands can be kept, before the first training.
+
+    A run whose record is damaged fails alone, so that the others are trained.
+
+    Raises:
+        OutputError: some were made with other settings or data, or predictions of test images were changed.
+    """
+    if pipeline.overwrite:
+        return
+    jobs = [Job(configuration=pipeline.which, fold=fold) for fold in folds]
+    folders = {job: pipeline.run_folder(job.fold) for job in jobs}
+    readable = [job for job in jobs if _is_readable(folders[job])]
+    PlannedRuns(
+        pipeline=pipeline,
+        configs=dict.fromkeys(readable, pipeline.config),
+        folders=folders,
+        plans={pipeline.which: store.plan},
+        splits=store.splits,
+        dataset_digest=store.fingerprint.dataset_digest,
+        results=pipeline.results,
+    ).check()
+    pipeline.check_predictions(_predictions_folder(pipeline, folds))
+
+
+def _is_readable(run: Path) -> bool:
+    try:
+        record_in(run)
+    except OutputError:
+        return False
+    return True
+
+
+def _predictions_folder(pipeline: FoldPipeline, folds: Sequence[int]) -> Path:
+    return pipeline.results / f"predictions_folds_{format_folds(folds).replace(',', '_')}"
 
 
 def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Sequence[int]) -> CrossValidationResult:
@@ -92,15 +134,14 @@ def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Seque
     failed = _folds_error(errors, n_done=len(finished)) if errors else None
     if failed is not None and not any(result.scores for result in finished.values()):
         raise failed  # the finished folds hold out no case
-    folder = pipeline.workspace.results_folder(pipeline.task, pipeline.which)
     messages = {fold: _message(problem) for fold, problem in errors.items()}
     scores, report = write_summary(pipeline, store, finished, failed=messages)
     predictions, failed_tests = None, None
     if failed is None:
-        output = folder / f"predictions_folds_{format_folds(list(finished)).replace(',', '_')}"
+        output = _predictions_folder(pipeline, list(finished))
         predictions, failed_tests = pipeline.predict_tests([result.folder for result in finished.values()], output)
     return CrossValidationResult(
-        folder=folder,
+        folder=pipeline.results,
         scores=scores,
         folds=finished,
         report=report,
@@ -156,7 +197,7 @@ def write_summary(
         n_folds=len(store.splits.folds),
         failed=dict(failed),
     )
-    return scores, _write(pipeline.workspace.results_folder(pipeline.task, pipeline.which), scores)
+    return scores, _write(pipeline.results, scores)
 
 
 def _folds_error(errors: Mapping[int, Exception], *, n_done: int) -> FoldsFailedError:

@@ -2,50 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from decathlete.core.choices import Configuration
+from decathlete.dataset.splits import Splits
 from decathlete.errors import OutputError
+from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
-from decathlete.training.run_folder import record_in
-from decathlete.workflows.checked_dataset import CheckedDataset
+from decathlete.training.run_folder import check_config, record_in
+from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.scores_reuse import different_scores
+from decathlete.workflows.train import make_training_plan
 from decathlete.workflows.training_jobs import Job, describe_jobs
 
 
-def check_runs(
-    folders: Mapping[Job, Path], configs: Mapping[Job, TrainConfig], dataset: CheckedDataset, *, where: Path
-) -> None:
-    """Check that existing runs have the settings, data and folds of the trainings.
+@dataclass(frozen=True, kw_only=True)
+class PlannedRuns:
+    """The trainings of a command.
 
-    Args:
+    Attributes:
+        configs: settings of each training.
         folders: folder of each training.
-        where: folder of all results, for the error.
-
-    Raises:
-        OutputError: some were made with others; the error lists all of them.
+        plans: configuration -> plan of its prepared data, as far as it is known.
+        dataset_digest: digest of the dataset.
+        results: folder of all results, for errors.
     """
-    different: dict[str, list[Job]] = {}
-    for job, folder in folders.items():
-        if found := _differences(job, folder, configs[job], dataset):
-            different.setdefault("; ".join(found), []).append(job)
-    if different:
-        runs = ". ".join(f"{describe_jobs(jobs)}: {differences}" for differences, jobs in different.items())
-        raise OutputError(
-            f"contains runs that were made with different settings or data: {runs}",
-            where=where,
-            remedy="use the same options to keep them, or --overwrite to train everything again; to compare what is "
-            f"trained, run `decathlete select {where}`",
-            code="E-OUTPUT-EXISTS",
+
+    pipeline: FoldPipeline
+    configs: Mapping[Job, TrainConfig]
+    folders: Mapping[Job, Path]
+    plans: Mapping[Configuration, Plan]
+    splits: Splits
+    dataset_digest: str
+    results: Path
+
+    def check(self) -> None:
+        """Check settings against the plans, and existing runs and scores against what this command would make.
+
+        Raises:
+            OptionError: settings that a plan cannot be trained with.
+            OutputError: runs or scores were made with other settings or data; the error lists all of them.
+        """
+        for job, config in self.configs.items():
+            if (plan := self.plans.get(job.configuration)) is not None:
+                has_validation = bool(self.splits.folds[job.fold].val)
+                check_config(config, plan, has_validation=has_validation, where=self.results)
+        if runs := self._describe(self._run_differences):
+            raise OutputError(
+                f"contains runs that were made with different settings or data: {runs}",
+                where=self.results,
+                remedy="use the same options to keep them, or --overwrite to train everything again; to compare what "
+                f"is trained, run `decathlete select {self.results}`",
+                code="E-OUTPUT-EXISTS",
+            )
+        if scores := self._describe(self._score_differences):
+            raise OutputError(
+                f"contains scores that were made with different settings: {scores}",
+                where=self.results,
+                remedy="use the same options to keep them, or replace them with `decathlete validate --model RUN "
+                "--overwrite` and the options of this command",
+                code="E-OUTPUT-EXISTS",
+            )
+
+    def _describe(self, differences: Callable[[Job], list[str]]) -> str:
+        """Return the jobs with differences, in words; those with the same differences together."""
+        found: dict[str, list[Job]] = {}
+        for job in self.configs:
+            if described := differences(job):
+                found.setdefault("; ".join(described), []).append(job)
+        return ". ".join(f"{describe_jobs(jobs)}: {differences}" for differences, jobs in found.items())
+
+    def _run_differences(self, job: Job) -> list[str]:
+        record = record_in(self.folders[job])
+        if record is None:
+            return []
+        found = record.config.differences(self.configs[job])
+        if record.dataset_digest != self.dataset_digest:
+            found.append("another dataset")
+        if set(record.val) != set(self.splits.folds[job.fold].val):
+            found.append("other held-out cases")
+        prepared = self.plans.get(job.configuration)
+        if prepared is not None and record.plan is not None and record.store_plan_digest != prepared.digest:
+            found += self._plan_differences(job, record.plan, prepared)
+        return found
+
+    def _plan_differences(self, job: Job, trained: Plan, prepared: Plan) -> list[str]:
+        plan = make_training_plan(prepared, self.configs[job], adapt=self.pipeline.adapt, warn=False)
+        fields = trained.differing_fields(plan)
+        return [f"another plan ({', '.join(fields)})"] if fields else []
+
+    def _score_differences(self, job: Job) -> list[str]:
+        return different_scores(
+            self.folders[job], metrics=self.pipeline.metrics, window=self.pipeline.predict_options.window
         )
-
-
-def _differences(job: Job, folder: Path, config: TrainConfig, dataset: CheckedDataset) -> list[str]:
-    record = record_in(folder)
-    if record is None:
-        return []
-    found = record.config.differences(config)
-    if record.dataset_digest != dataset.fingerprint.dataset_digest:
-        found.append("another dataset")
-    if set(record.val) != set(dataset.splits.folds[job.fold].val):
-        found.append("other held-out cases")
-    return found

@@ -17,10 +17,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError, OutputError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
-from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.output.output_kind import OutputKind
-from decathlete.inference.predict_files import predict_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -33,8 +30,11 @@ from decathlete.training.reporting.records import RunRecord
 from decathlete.training.run_folder import RUN, check_claim
 from decathlete.workflows.cascade import require_begun_first_stage
 from decathlete.workflows.manifest_check import check_manifest, check_recorded_folds
-from decathlete.workflows.preprocess import preprocess, read_task
+from decathlete.workflows.predict_tests import check_predictions, predict_tests
+from decathlete.workflows.preparation_plan import check_share
+from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.progress import ProgressReporter
+from decathlete.workflows.raw_dataset import read_task
 from decathlete.workflows.report import report
 from decathlete.workflows.train import check_batch_size, train
 from decathlete.workflows.validate import validate
@@ -120,6 +120,21 @@ class FoldPipeline:
         return self.configuration or folder_name(self.dims)
 
     @property
+    def planned_training(self) -> TrainConfig | None:
+        """Settings of the training that the resolution is planned for; ``None``: full resolution."""
+        return self.config if self.adapt else None
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared data."""
+        return self.workspace.prepared_folder(self.task, self.which)
+
+    @property
+    def results(self) -> Path:
+        """Folder with the runs of the configuration."""
+        return self.workspace.results_folder(self.task, self.which)
+
+    @property
     def may_reuse(self) -> bool:
         """Whether prepared data are used as they are, since no option requests others."""
         return self.plan_options == PlanOptions() and not self.overwrite
@@ -131,8 +146,8 @@ class FoldPipeline:
             folds: the folds that will be run, as far as they are known.
 
         Raises:
-            OptionError: several nodes, several processes started by a launcher, two batch sizes, a logger or loader
-                that is not installed, or an unknown metric.
+            OptionError: several nodes, several processes started by a launcher, two batch sizes, a share of no coarse
+                start, a logger or loader that is not installed, or an unknown metric.
             ModelError: the model to start from does not exist, or is damaged.
             OutputError: a folder cannot be written, lies in a raw dataset, or contains other results.
         """
@@ -147,17 +162,18 @@ class FoldPipeline:
         make_metrics(self.metrics)
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
+        check_share(self.plan_options, timed=self.adapt and self.config.max_time_s is not None)
         check_loader(self.config)
-        begun = [fold for fold in folds if (self._run_folder(fold) / "run.json").is_file()]
+        begun = [fold for fold in folds if (self.run_folder(fold) / "run.json").is_file()]
         if self.config.pretrained is not None and (self.overwrite or len(begun) < max(len(folds), 1)):
             ModelBundle.load(Path(self.config.pretrained))
         dataset = self.workspace.dataset(self.task)
         check_outside(self.workspace.prepared, dataset)
         check_outside(self.workspace.results, dataset)
-        check_output_folder(self.workspace.prepared_folder(self.task, self.which))
-        check_output_folder(self.workspace.results_folder(self.task, self.which))
+        check_output_folder(self.prepared)
+        check_output_folder(self.results)
         for fold in folds:
-            folder = check_output_folder(self._run_folder(fold))
+            folder = check_output_folder(self.run_folder(fold))
             check_claim(folder, self.config, overwrite=self.overwrite)
 
     def check_manifest(self, folds: Sequence[FoldName] = ()) -> None:
@@ -172,7 +188,7 @@ class FoldPipeline:
         Raises:
             DecathleteError: as of :func:`~decathlete.workflows.manifest_check.check_manifest`.
         """
-        splits = self.workspace.prepared_folder(self.task, self.which) / "splits.json"
+        splits = self.prepared / "splits.json"
         if not self.overwrite and splits.is_file():
             check_recorded_folds(splits, self.plan_options.split, folds)
             return
@@ -208,7 +224,7 @@ class FoldPipeline:
             options=self.plan_options,
             spacing=self.spacing,
             image_formats=self.image_formats,
-            training=self.config if self.adapt else None,
+            training=self.planned_training,
             workers=self.workers,
             fold_resources=self.fold_resources,
             overwrite=self.overwrite,
@@ -227,11 +243,10 @@ class FoldPipeline:
         Raises:
             DecathleteError: as :meth:`prepare`.
         """
-        folder = self.workspace.prepared_folder(self.task, self.which)
         with ExitStack() as locks:
-            with locked_output(folder, wait_for="prepared"):
+            with locked_output(self.prepared, wait_for="prepared"):
                 store = self.prepare()
-                locks.enter_context(reading(folder))
+                locks.enter_context(reading(self.prepared))
             yield store
 
     @contextmanager
@@ -243,12 +258,13 @@ class FoldPipeline:
         """
         with ExitStack() as locks:
             for fold in folds:
-                locks.enter_context(locked_folder(self._run_folder(fold)))
+                locks.enter_context(locked_folder(self.run_folder(fold)))
             if not isinstance(self.workers, int):
                 locks.close()
             yield
 
-    def _run_folder(self, fold: FoldName) -> Path:
+    def run_folder(self, fold: FoldName) -> Path:
+        """Return the folder of a fold's run."""
         return self.workspace.run_folder(self.task, self.which, fold)
 
     def run_fold(self, fold: FoldName, *, plan_time_s: float | None = None) -> FoldResult:
@@ -293,16 +309,22 @@ class FoldPipeline:
         self.reporter.step("Write the report")
         return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
-    def predict_tests(
-        self, runs: Sequence[Path], output: Path, *, overwrite: bool | None = None
-    ) -> tuple[Path | None, CasesFailedError | None]:
-        """Predict the dataset's test images, if it has any.
+    def check_predictions(self, output: Path) -> None:
+        """Check that predictions of the test images in ``output`` may be replaced, before any training.
+
+        Raises:
+            OutputError: files in it were changed, or are no predictions, and ``overwrite`` is not set.
+        """
+        if not self.overwrite:
+            check_predictions(read_dataset(self.workspace.dataset(self.task)).test_cases, output)
+
+    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
+        """Predict the dataset's test images, if it has any. Predictions by other models or settings are replaced.
 
         Call this last, so that an unreadable test image prevents neither scores nor report.
 
         Args:
             runs: folders of runs; the predictions of several models are averaged.
-            overwrite: replace predictions of other models or settings; ``None``: as the option of the pipeline says.
 
         Returns:
             ``output``, or ``None`` without test images; and the error that lists the images that failed, if any.
@@ -312,16 +334,14 @@ class FoldPipeline:
             return None, None
         by = f" with the {len(runs)} models together" if len(runs) > 1 else ""
         self.reporter.step(f"Predict {len(cases)} test images{by}")
-        try:
-            predict_files(
-                make_case_predictor([run / "model" for run in runs], self.predict_options, self.workers),
-                {c.id: c.images for c in cases},
-                output,
-                spacing=self.spacing,
-                kind=OutputKind(image_formats=self.image_formats or {}),
-                overwrite=self.overwrite if overwrite is None else overwrite,
-                progress=self.reporter.cases("predict"),
-            )
-        except CasesFailedError as problem:
-            return output, problem
-        return output, None
+        failed = predict_tests(
+            cases,
+            [run / "model" for run in runs],
+            output,
+            options=self.predict_options,
+            workers=self.workers,
+            spacing=self.spacing,
+            image_formats=self.image_formats,
+            progress=self.reporter.cases("predict"),
+        )
+        return output, failed

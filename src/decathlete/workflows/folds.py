@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from decathlete.dataset.given_splits import count_cases, name_some
 from decathlete.dataset.splits import Splits
 from decathlete.errors import OptionError
 
@@ -67,11 +69,19 @@ class FoldSelection:
 
 
 def require_held_out_cases(splits: Splits, folds: Sequence[int]) -> None:
-    """Check that one of the folds holds out a case, so that there will be scores.
+    """Check that the folds hold out a case, and none twice, so that there will be scores of all of them together.
 
     Raises:
-        OptionError: given folds that hold out none.
+        OptionError: given folds that hold out none, or some cases twice.
     """
+    times = Counter(case_id for fold in folds for case_id in splits.folds[fold].val)
+    if twice := sorted(case_id for case_id, n in times.items() if n > 1):
+        raise OptionError(
+            f"folds {format_folds(folds)} hold out {count_cases(twice)} more than once ({splits.source}), so that "
+            f"their scores cannot be combined: {name_some(twice)}",
+            remedy="name folds that hold out different cases, or train each fold alone (--fold)",
+            code="E-OPTION-FOLD",
+        )
     if not any(splits.folds[fold].val for fold in folds):
         raise OptionError(
             f"fold {format_folds(folds)} holds out no case ({splits.source}), so that there would be no scores",

@@ -56,7 +56,13 @@ def check_manifest(
         FoldSelection.parse(numbers).resolve(options.n_folds if given is None else len(given.folds))
     if configuration == "3d_cascade" and given is not None:
         require_held_out(given, [case.id for case in spec.cases], where=spec.root)
-    _check_pretrained(configuration, options, config)
+    check_pretrained(
+        config,
+        dims=dims_of(configuration),
+        architecture=architecture_name(options),
+        has_own_network=bool(network_options_set(options, find_architecture(options)))
+        or any(text.startswith("network") for text in options.overrides),
+    )
     if dims_of(configuration) == 3 and _has_slices_only(spec):
         raise slices_error(spec.name)
 
@@ -81,20 +87,6 @@ def check_recorded_folds(path: Path, options: SplitOptions, folds: Sequence[Fold
         except DecathleteError:
             return  # damaged: it is repaired or rejected when the prepared data are opened
     FoldSelection.parse(numbers).resolve(n_folds)
-
-
-def _check_pretrained(configuration: Configuration, options: PlanOptions, config: TrainConfig) -> None:
-    if config.pretrained is None:
-        return
-    has_own_network = network_options_set(options, find_architecture(options)) or any(
-        text.startswith("network") for text in options.overrides
-    )
-    check_pretrained(
-        Path(config.pretrained),
-        dims=dims_of(configuration),
-        architecture=architecture_name(options),
-        n_frozen=0 if has_own_network else config.freeze_stages,
-    )
 
 
 def _has_slices_only(spec: DatasetSpec) -> bool:

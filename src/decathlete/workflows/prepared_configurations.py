@@ -1,26 +1,31 @@
 """Prepared data of several configurations: their folds and labels must agree, so that they can be compared.
 
-Prepared data keep the folds and labels that they were made with. This is checked before any training.
+Prepared data keep the plan, folds and labels that they were made with. This is checked before any training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decathlete.core.choices import Configuration
+from decathlete.core.locks import locked_folder
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import N_FOLDS, SEED
 from decathlete.dataset.splits import Splits
 from decathlete.dataset.stratify import Presence
 from decathlete.errors import DecathleteError, OutputError
+from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
+from decathlete.preprocessing.write import find_obstacle
 from decathlete.workflows.finished_store import find_finished_store
 from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.preparation_plan import plan_preparation
+from decathlete.workflows.raw_dataset import find_folds
 
 SPLITS = "splits.json"
 
@@ -88,6 +93,62 @@ class CommonFolds:
                     "train all of them again",
                     code="E-OUTPUT-EXISTS",
                 )
+
+
+def plan_preparations(
+    pipelines: Mapping[Configuration, FoldPipeline],
+    folds: CommonFolds,
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    begun: Collection[Configuration],
+) -> dict[Configuration, Plan]:
+    """Return the plan of the prepared data of each configuration that earlier commands have prepared or trained.
+
+    Args:
+        pipelines: configuration -> its options, with the training time that its plan is made for.
+        begun: configurations with trainings of earlier commands.
+
+    Raises:
+        OutputError: data were prepared by another plan than the options request; the error lists all of them.
+        OptionError: options that do not fit the images.
+    """
+    plans: dict[Configuration, Plan] = {}
+    obstacles = []
+    for name, pipeline in pipelines.items():
+        prepared, folder = folds.prepared.get(name), pipeline.prepared
+        if prepared is not None and prepared.is_kept and prepared.plan is not None:
+            plans[name] = prepared.plan
+        elif name in begun or (folder / "plan.json").is_file():
+            plans[name] = plan = _plan(pipeline, spec, fingerprint)
+            splits = find_folds(spec, pipeline.plan_options.split, fingerprint, folder, overwrite=False).splits
+            if obstacle := find_obstacle(folder, spec.cases, plan, splits):
+                obstacles.append(f"{name} {obstacle}")
+    if obstacles:
+        raise OutputError(
+            f"the prepared data cannot be used: {'; '.join(obstacles)}",
+            where=next(iter(pipelines.values())).prepared.parent,
+            remedy="use the same options to keep them, other folders (--prepared, --results), or --overwrite to "
+            "prepare and train all configurations again",
+            code="E-OUTPUT-EXISTS",
+        )
+    return plans
+
+
+def _plan(pipeline: FoldPipeline, spec: DatasetSpec, fingerprint: Fingerprint) -> Plan:
+    """Return the plan by which a configuration will be prepared."""
+    folder = pipeline.prepared
+    with locked_folder(folder.parent, wait_for="checked the dataset of"):
+        return plan_preparation(
+            spec,
+            fingerprint,
+            pipeline.which,
+            folder,
+            options=pipeline.plan_options,
+            training=pipeline.planned_training,
+            workers=pipeline.workers,
+            fold_resources=pipeline.fold_resources,
+            warn=False,  # they are logged when the data are prepared
+        )
 
 
 def choose_common_folds(

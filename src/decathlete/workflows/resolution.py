@@ -45,6 +45,7 @@ def plan_resolution(
     recorded: Plan | None,
     workers: Workers,
     fold_resources: Mapping[str, float] | None = None,
+    warn: bool = True,
 ) -> Plan:
     """Return ``plan``, with a coarse start if the training time is too short for full resolution.
 
@@ -57,6 +58,7 @@ def plan_resolution(
         recorded: plan of data that are prepared already.
         workers, fold_resources: where cases are measured and folds are trained, see
             :class:`~decathlete.workflows.fold.FoldPipeline`.
+        warn: log a warning if another grid is better for this training time.
     """
     budget = budget_of_folds(config, plan.network, workers=workers, fold_resources=fold_resources)
     if not resolution_is_open(plan, budget):
@@ -71,7 +73,8 @@ def plan_resolution(
     chosen = choose_resolution(plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan)
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
         return chosen
-    log.warning(
+    log.log(
+        logging.WARNING if warn else logging.DEBUG,
         "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
         "--overwrite, or in another folder with --prepared",
         format_grids(recorded),

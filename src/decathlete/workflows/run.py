@@ -13,6 +13,8 @@ from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.workspace import FoldName
 
+PREDICTIONS = "predictions"
+"""Subfolder of a run with the test images."""
 NO_SCORES = "trained on every case: none is held out, so there are no scores"
 NOTHING_HELD_OUT = "the fold holds out no case, so there are no scores"
 
@@ -63,11 +65,13 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
     pipeline.check([fold])
     pipeline.check_manifest([fold])
     pipeline.require_first_stage()
+    predictions_folder = pipeline.run_folder(fold) / PREDICTIONS
+    pipeline.check_predictions(predictions_folder)
     with pipeline.locked_folds([fold]), pipeline.locked_store():
         ((_, result),) = run_folds(pipeline, [fold])
         if isinstance(result, Exception):
             raise result
-        predictions, failed = pipeline.predict_tests([result.folder], result.folder / "predictions")
+        predictions, failed = pipeline.predict_tests([result.folder], predictions_folder)
     return RunResult(
         folder=result.folder, scores=result.scores, report=result.report, predictions=predictions, failed_tests=failed
     )

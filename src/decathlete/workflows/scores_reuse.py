@@ -9,10 +9,11 @@ from pathlib import Path
 from decathlete.core.choices import Grid
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.metric_info import MetricInfo, metric_differences
-from decathlete.evaluation.metrics import Metric
+from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import SCORES_STEMS, Scores
 from decathlete.inference.output.provenance import RecordedSettings, image_digest, inputs_digest
@@ -104,6 +105,27 @@ def load_reusable_scores(
         remedy="use the same settings to see them, or replace them with `decathlete validate --overwrite`",
         code="E-OUTPUT-EXISTS",
     )
+
+
+def different_scores(run: Path, *, metrics: Sequence[MetricChoice] | None, window: SlidingWindow) -> list[str]:
+    """Return why the scores of a run are not those of these metrics and settings, as far as no image is read.
+
+    Args:
+        metrics: see :func:`decathlete.validate`.
+        window: how a network is moved over an image.
+    """
+    try:
+        scores = Scores.load(run / f"{SCORES_STEMS['original']}.json")
+    except DecathleteError:  # absent, or damaged: they are made again or rejected
+        return []
+    others = metric_differences(scores.metrics, [MetricInfo.of(metric) for metric in make_metrics(metrics)])
+    found = [f"other metrics: {', '.join(others)}"] if others else []
+    recorded = {} if scores.origin is None else scores.origin.prediction
+    settings = RecordedSettings.of((), window).model_dump(mode="json")
+    for name in ("tta", "overlap", "blend"):
+        if name in recorded and recorded[name] != settings[name]:
+            found.append(f"{name}: {recorded[name]} -> {settings[name]}")
+    return found
 
 
 def _find_differences(scores: Scores, origin: ScoresOrigin, metrics: Sequence[Metric]) -> list[str]:

@@ -75,11 +75,11 @@ class OtherWork:
         Configurations that were not measured are expected to deviate from the expectation as the measured ones do.
 
         Args:
-            is_cautious: expect no less than the longest measured time.
+            is_cautious: expect no less than the last measured time. Earlier ones may be of a machine that was busier.
         """
         typical = {name: self._typical_s(name, times) for name, times in measured.items() if times}
         if is_cautious:
-            typical = {name: max(seconds, *measured[name]) for name, seconds in typical.items()}
+            typical = {name: max(seconds, measured[name][-1]) for name, seconds in typical.items()}
         expected_s = sum(self.expected_s.get(name, 0.0) for name in typical)
         factor = sum(typical.values()) / expected_s if expected_s else 1.0
         return {name: typical.get(name, factor * seconds) for name, seconds in self.expected_s.items()} | typical

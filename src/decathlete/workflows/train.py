@@ -86,7 +86,7 @@ def train(
         _warn_of_untrained_classes(store, fold)
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
         planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
-        plan = plan or make_training_plan(store, planned, adapt=adapt, overrides=overrides)
+        plan = plan or make_training_plan(store.plan, planned, adapt=adapt, overrides=overrides)
         _log_changed_plan(plan, store.plan)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:
@@ -129,17 +129,20 @@ def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:
 
 
 def make_training_plan(
-    store: PreparedStore, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = ()
+    prepared: Plan, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = (), warn: bool = True
 ) -> Plan:
     """Apply the overrides to the plan of the prepared data, and adapt it to the device and the training time.
+
+    Args:
+        warn: log a warning if only a few steps fit.
 
     Raises:
         OptionError: an override is not valid, or contradicts the batch size in ``config``.
     """
     check_batch_size(config, overrides)
-    plan = override(with_batch_size(store.plan, config.batch_size), overrides)
+    plan = override(with_batch_size(prepared, config.batch_size), overrides)
     if adapt:
-        adapted = adapt_plan(plan, compute_budget(config, plan.network))
+        adapted = adapt_plan(plan, compute_budget(config, plan.network), warn=warn)
         plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
     if config.pretrained is not None:
         plan = with_pretrained_network(plan, Path(config.pretrained))

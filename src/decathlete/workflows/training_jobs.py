@@ -116,7 +116,9 @@ def describe_jobs(jobs: Sequence[Job]) -> str:
     by_name: dict[str, list[int]] = {}
     for job in jobs:
         by_name.setdefault(job.configuration, []).append(job.fold)
-    return "; ".join(f"{name} folds {format_folds(folds)}" for name, folds in by_name.items())
+    return "; ".join(
+        f"{name} {'fold' if len(folds) == 1 else 'folds'} {format_folds(folds)}" for name, folds in by_name.items()
+    )
 
 
 def leave_out_short_trainings(
@@ -136,9 +138,8 @@ def leave_out_short_trainings(
         steps_of: returns the number of steps of a plan in a time.
         started: configurations with trainings of an earlier command, which are kept.
     """
-    kept = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
     left_out: dict[Configuration, str] = {}
-    while len(kept) > 1:
+    while len(kept := _plans(leave_out(offers, left_out))) > 1:
         time_s = time_of(tuple(kept))
         steps = {name: steps_of(plan, time_s) for name, plan in kept.items() if name not in started}
         name = min(reversed(steps), key=steps.__getitem__, default=None)
@@ -148,13 +149,15 @@ def leave_out_short_trainings(
             f"the time is too short: {format_duration(time_s)} for each training are about {steps[name]} steps, fewer "
             f"than {WORTHWHILE_STEPS}"
         )
-        second_stages = [second for second, first in FIRST_STAGE.items() if first == name and second in kept]
-        if len(kept) == 1 + len(second_stages):  # a first stage is kept rather than nothing
-            left_out |= dict.fromkeys(second_stages, reason)
-            break
-        left_out |= {name: reason} | dict.fromkeys(second_stages, f"its first stage is left out: {reason}")
-        kept = {other: plan for other, plan in kept.items() if other not in left_out}
+        if _plans(leave_out(offers, left_out | {name: reason})):
+            left_out[name] = reason
+        else:  # a first stage is kept rather than nothing
+            left_out |= {other: reason for other in kept if other != name}
     return leave_out(offers, left_out)
+
+
+def _plans(offers: Sequence[ConfigurationOffer]) -> dict[Configuration, Plan]:
+    return {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
 
 
 def leave_out(

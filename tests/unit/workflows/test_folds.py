@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import OptionError
-from decathlete.workflows.folds import FoldSelection, format_folds
+from decathlete.workflows.folds import FoldSelection, format_folds, require_held_out_cases
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,13 @@ def test_all_could_mean_two_things() -> None:
 
 def test_folds_are_said_in_ranges() -> None:
     assert [format_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]
+
+
+def test_folds_that_hold_out_a_case_twice_are_rejected_before_they_are_trained() -> None:
+    """As with several random splits: their scores cannot be combined."""
+    folds = (Fold(train=("a",), val=("b", "c")), Fold(train=("b",), val=("c",)), Fold(train=("b",), val=("a",)))
+    splits = Splits(seed=0, grouped=False, folds=folds, source="splits_final.json")
+    require_held_out_cases(splits, [0, 2])
+    with pytest.raises(OptionError, match=r"folds 0-1 hold out 1 case more than once \(splits_final.json\).*: c") as no:
+        require_held_out_cases(splits, [0, 1])
+    assert no.value.code == "E-OPTION-FOLD"

@@ -71,6 +71,7 @@ def run_configurations(root: Path, **options: Any) -> None:
         ({"mirror_pairs": "1=2", "orientation": "stored"}, {}, "left and right are unknown"),
         ({"brats": True}, {}, "whole tumour"),
         ({"regions": "all=1,2,3,4"}, {}, "4"),
+        ({"overrides": ("coarse_start.share=0.5",)}, {}, "coarse_start.share=0.5: the training has no coarse start"),
         ({"architecture": "unknown"}, {}, "there is no architecture called 'unknown'"),
         ({}, {"sync_batchnorm": True}, "sync_batchnorm is for several devices"),
     ],
@@ -81,6 +82,16 @@ def test_what_does_not_fit_is_rejected_before_any_work(
     with pytest.raises(OptionError, match=problem):
         command(root, **options_of(root, plan, **config))
     assert not (root.parent / "prepared").exists()
+
+
+def test_a_share_of_the_coarse_start_needs_a_time_of_each_training_or_of_all(root: Path) -> None:
+    """The next error is that of the check of the images, which are empty."""
+    options = options_of(root, {"overrides": ("coarse_start.share=0.5",)})
+    with pytest.raises(DatasetError, match="case_0"):
+        run_configurations(root, total_time_s=3600.0, **options)
+    with pytest.raises(OptionError, match="has no coarse start") as no:
+        run_configurations(root, configurations="2d,3d", **options)
+    assert "--max-time" in no.value.remedy
 
 
 @pytest.mark.parametrize("names", ["auto", "2d,3d"])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import decathlete
-from decathlete import PlanOptions, Workspace
+from decathlete import PlanOptions, TrainConfig, Workspace
 from decathlete.core.choices import Configuration
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import OutputError
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.workflows.checked_dataset import check_and_split
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.prepared_configurations import CommonFolds, choose_common_folds
+from decathlete.workflows.prepared_configurations import CommonFolds, choose_common_folds, plan_preparations
 from decathlete.workflows.preprocess import preprocess
 
 IDS = [f"phantom_{number:03d}" for number in range(4)]
@@ -78,3 +81,33 @@ def test_other_regions_are_rejected_before_any_training(pipeline: FoldPipeline, 
             pipeline.task, configurations="2d,3d", workspace=pipeline.workspace, workers=1, folds="0-1"
         )
     assert not (tmp_path / "results").exists()
+
+
+def test_data_of_another_plan_are_all_named_before_any_training(pipeline: FoldPipeline, tmp_path: Path) -> None:
+    prepare(pipeline, "2d", PlanOptions(n_folds=2, overrides=("normalization.0.name=none",)))
+    prepare(pipeline, "3d", PlanOptions(n_folds=2, overrides=("target_spacing=2,2,2",)))
+
+    def run(*overrides: str, **changes: Any) -> None:
+        options = PlanOptions(n_folds=2, overrides=overrides)
+        places = {"workspace": pipeline.workspace, "workers": 1, "folds": "0-1"}
+        decathlete.run_configurations(pipeline.task, configurations="2d,3d", plan_options=options, **(places | changes))
+
+    with pytest.raises(OutputError) as no:
+        run()
+    assert "2d contains data prepared by another plan (different normalization)" in str(no.value)
+    assert "3d contains data prepared by another plan (different target_spacing)" in str(no.value)
+    assert "--overwrite" in no.value.remedy
+    assert no.value.code == "E-OUTPUT-EXISTS"
+    timed = TrainConfig(max_time_s=3000.0, device="cpu")  # the planner would choose a spacing; these were set
+    with pytest.raises(OutputError, match=r"3d contains data prepared by another plan \(different target_spacing"):
+        run(config=timed)
+    assert not (tmp_path / "results").exists()
+
+
+def test_data_of_the_same_plan_are_used(pipeline: FoldPipeline) -> None:
+    options = PlanOptions(n_folds=2, overrides=("target_spacing=2,2,2",))
+    store = prepare(pipeline, "3d", options)
+    dataset = check_and_split(replace(pipeline, plan_options=options), ["2d", "3d"])
+    pipelines = {name: replace(pipeline, configuration=name, plan_options=options) for name in ("2d", "3d")}
+    plans = plan_preparations(pipelines, dataset.folds, dataset.spec, dataset.fingerprint, begun=[])
+    assert plans == {"3d": store.plan}, "2d was not prepared"

@@ -10,7 +10,7 @@ import pytest
 
 from decathlete.core.choices import Configuration
 from decathlete.training.config import TrainConfig
-from decathlete.workflows import run_configurations
+from decathlete.workflows import train_jobs
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.job_limits import LEAST_SHARE, JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
@@ -178,6 +178,15 @@ def test_time_that_scoring_did_not_use_goes_to_later_trainings(
     assert "preparing and scoring have left time" in caplog.text
 
 
+def test_a_scoring_that_another_program_slowed_down_is_forgotten(tmp_path: Path) -> None:
+    """The reserve of later trainings follows what scoring takes now, not the longest time that it has taken."""
+    work, outcome = Work(scoring_s=5.0, start_s=60.0, expected_s=30.0), Outcome()
+    run_command(tmp_path, work, outcome)
+    assert 0.9 * TOTAL_S < outcome.used_s <= TOTAL_S
+    first, shortened, *later = outcome.trained.values()
+    assert shortened < first < min(later)
+
+
 def test_a_training_is_not_longer_than_twice_the_shortest(tmp_path: Path) -> None:
     outcome = Outcome()
     run_command(tmp_path, Work(scoring_s=1.0, expected_s=90.0, n_folds=1), outcome)
@@ -206,11 +215,11 @@ def test_folds_of_an_executor_get_the_plan_of_those_that_were_begun(monkeypatch:
         asked.append((pipeline.config.max_time_s, folds, plan_time_s))
         return [(fold, ValueError()) for fold in folds]
 
-    monkeypatch.setattr(run_configurations, "run_folds", run_folds)
+    monkeypatch.setattr(train_jobs, "run_folds", run_folds)
     progress = JobsProgress([JobState(job=job) for job in jobs], ProgressReporter())
     limits = JobLimits(None, planned_s={}, kept={}, may_leave_out=True, progress=progress)
     pipeline = FoldPipeline(task="x", workers=object(), config=TrainConfig(max_time_s=100.0))  # type: ignore[arg-type]
-    done = [job for job, _ in run_configurations.run_jobs(pipeline, configs, progress, limits)]
+    done = [job for job, _ in train_jobs.run_jobs(pipeline, configs, progress, limits)]
     assert done == jobs
     assert asked == [(100.0, [0], 100.0), (60.0, [1, 2], 100.0)]
 

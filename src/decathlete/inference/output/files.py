@@ -165,6 +165,15 @@ def find_conflicts(job: Job, settings: RecordedSettings) -> list[Path]:
     return [p for p in (job.label, job.record, job.probabilities) if p is not None and p.exists()]
 
 
+def find_foreign_files(job: Job) -> list[Path]:
+    """Return existing output files of a job that are not as a prediction wrote them: changed, or of unknown origin."""
+    record = _read_record(job)
+    if record is None:
+        return [path for path in (job.label, job.record) if path.exists()]
+    is_changed = job.label.exists() and file_digest(job.label) != record.label_digest
+    return [job.label] if is_changed else []
+
+
 def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
     """Raise an OutputError that lists ``paths``, if there are any."""
     names = [path.name for path in paths]

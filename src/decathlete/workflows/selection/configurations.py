@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.labels import LabelSet
+from decathlete.dataset.given_splits import name_some
 from decathlete.errors import ModelError
 from decathlete.models.bundle import ModelBundle
 from decathlete.models.record import PostprocessingStep
@@ -81,6 +82,8 @@ def find_configurations(results: Sequence[Path]) -> list[TrainedConfiguration]:
 def common_folds(configurations: Sequence[TrainedConfiguration]) -> tuple[int, ...]:
     """Return the folds that every configuration has finished, and log those that are left out.
 
+    A fold that holds out cases of another one is left out, so that each case counts once: it may be of an older split.
+
     Raises:
         ModelError: there are none, or the configurations were trained on other data, labels or splits.
     """
@@ -103,7 +106,21 @@ def common_folds(configurations: Sequence[TrainedConfiguration]) -> tuple[int, .
                 configuration.name,
                 format_folds(rest),
             )
-    return tuple(common)
+    return _distinct_folds(first, common)
+
+
+def _distinct_folds(configuration: TrainedConfiguration, folds: Sequence[int]) -> tuple[int, ...]:
+    """Return the folds without those that hold out cases which a fold before them holds out."""
+    distinct: list[int] = []
+    seen: set[str] = set()
+    for fold in folds:
+        val = set(configuration.folds[fold].record.val)
+        if seen & val:
+            log.warning("fold %d is left out: other folds hold out %s, too", fold, name_some(sorted(seen & val)))
+        else:
+            distinct.append(fold)
+            seen |= val
+    return tuple(distinct)
 
 
 def _check_same_data(first: TrainedConfiguration, other: TrainedConfiguration, folds: Sequence[int]) -> None:

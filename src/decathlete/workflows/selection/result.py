@@ -64,12 +64,17 @@ def load_existing(folder: Path, key: str, *, overwrite: bool) -> SelectResult | 
 
 
 def _finished(folder: Path, selection: Selection) -> SelectResult | None:
-    """Return a selection whose files are all there; ``None``: it was stopped before its end, or a file is damaged."""
+    """Return a selection whose files are all there; ``None``: it was stopped before its end, or a file is damaged.
+
+    A command that was stopped while it replaced the selection has left files of two models.
+    """
     try:
-        ModelBundle.load(folder / MODEL)
-        return make_result(folder, selection, Scores.load(folder / "scores.json"))
+        model = ModelBundle.load(folder / MODEL)
+        scores = Scores.load(folder / "scores.json")
     except DecathleteError:
         return None
+    is_of_model = scores.origin is not None and set(scores.origin.models) == {model.digest}
+    return make_result(folder, selection, scores) if is_of_model else None
 
 
 def make_result(folder: Path, selection: Selection, scores: Scores) -> SelectResult:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.io.folder_tree import HIDDEN, NO_IMAGE, FolderTree, image_parts, is_hidden
+from decathlete.io.folder_tree import HIDDEN, NO_IMAGE, FolderTree, image_parts
 from decathlete.io.image_files import is_image_name
 
 PARTS = ("imagesTr", "labelsTr", "imagesTs")

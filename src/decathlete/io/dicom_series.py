@@ -22,14 +22,14 @@ from decathlete.io.format_lookup import files_of
 SeriesOrientation = Literal["axial", "coronal", "sagittal", "oblique", "unknown"]
 _PLANES: tuple[SeriesOrientation, ...] = ("sagittal", "coronal", "axial")
 SAME_DIRECTION = 0.01
-"""Greatest difference of the direction cosines of slices of one volume, from one direction to the next.
+"""Maximum difference of the direction cosines of slices of one volume, from one direction to the next.
 
 The reader is much stricter: rounded numbers must not split a volume before it sees all slices.
 """
 _PARALLEL = 0.98
-"""Least cosine between the normals of slices that may be parts of one stack."""
+"""Minimum cosine between the normals of slices that may be parts of one stack."""
 _STRAIGHT = 0.8
-"""Least cosine between the normal of slices and an axis of the body that names their orientation."""
+"""Minimum cosine between the normal of slices and an axis of the body that names their orientation."""
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # the longest that DICOM allows
 _SCAN = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128)(\.[0-9]+)*")  # CT, MR, NM, PET
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -145,8 +145,7 @@ class FolderTree:
             if entry.is_dir():
                 self.unused[entry] = "a folder inside a DICOM folder, which is one image: use it as an input of its own"
             elif not is_slice(entry):
-                reason = why_no_image(entry)
-                self.unused[entry] = "beside DICOM slices, which are one image" if reason == NO_IMAGE else reason
+                self.unused[entry] = why_no_image(entry) or "beside DICOM slices, which are one image"
 
     def _may_enter(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> bool:
         if _identity(folder) in ancestors:

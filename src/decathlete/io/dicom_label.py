@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
-from decathlete.io.dicom_grid import warn_once
-from decathlete.io.dicom_structures import Structure, Warn, list_structures, read_structure_masks, structure_kind
+from decathlete.io.dicom_structures import (
+    Structure,
+    Warn,
+    list_structures,
+    log_warnings,
+    read_structure_masks,
+    structure_kind,
+)
 from decathlete.io.volumes import LabelMap, smallest_integer
 
 _SUFFIXES = (".dcm", ".dicom", "")
@@ -74,7 +80,7 @@ def read_structure_label(
     Raises:
         ImageError: it is damaged, has none of the structures, or does not lie on the grid.
     """
-    warn = warn or (lambda problem, remedy: warn_once(f"{path}: {problem}: {remedy}"))
+    warn = warn or log_warnings(path)
     structures = list_structures(path)
     ranks = _ranks(structures, names)
     if not ranks:

@@ -27,9 +27,9 @@ SAME_DIRECTION = 0.01
 The reader is much stricter: rounded numbers must not split a volume before it sees all slices.
 """
 _PARALLEL = 0.98
-"""Minimum cosine between the normals of slices that may be parts of one stack."""
+"""Least cosine between the normals of slices that may be parts of one stack."""
 _STRAIGHT = 0.8
-"""Minimum cosine between the normal of slices and an axis of the body that names their orientation."""
+"""Least cosine between the normal of slices and an axis of the body that names their orientation."""
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # the longest that DICOM allows
 _SCAN = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128)(\.[0-9]+)*")  # CT, MR, NM, PET
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

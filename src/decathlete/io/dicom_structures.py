@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
+from decathlete.io.dicom_grid import warn_once
 from decathlete.io.dicom_reading import read_dicom
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -117,14 +118,14 @@ def check_declared(path: Path, numbers: Collection[int], declared: Mapping[int, 
 
 
 def read_structure_masks(
-    path: Path, geometry: Geometry, numbers: frozenset[int], warn: Warn
+    path: Path, geometry: Geometry, numbers: frozenset[int], warn: Warn | None = None
 ) -> Iterator[StructureMask]:
     """Yield the voxels of some structures, slice by slice or frame by frame.
 
     Args:
         geometry: grid of the image that the object was drawn on.
         numbers: of the structures.
-        warn: called for parts of the structures that are not used or are missing.
+        warn: called for parts of the structures that are not used or are missing; ``None``: a warning is logged.
 
     Raises:
         ImageError: it is damaged, or does not lie on the slices of the grid.
@@ -134,7 +135,7 @@ def read_structure_masks(
     kind = _require_kind(path)
     try:
         if kind == "structure set":
-            yield from dicom_structure_set_reader.read(path, geometry, numbers, warn)
+            yield from dicom_structure_set_reader.read(path, geometry, numbers, warn or log_warnings(path))
         else:
             yield from dicom_seg_reader.read(path, geometry, numbers)
     except (ImageError, OSError, MemoryError):
@@ -159,6 +160,11 @@ def referenced_series(path: Path) -> frozenset[str]:
     except Exception as problem:
         raise damaged(path, problem) from problem
     return frozenset(series)
+
+
+def log_warnings(path: Path) -> Warn:
+    """Return a function that logs problems of an object, each once."""
+    return lambda problem, remedy: warn_once(f"{path}: {problem}: {remedy}")
 
 
 def damaged(path: Path, problem: Exception) -> ImageError:

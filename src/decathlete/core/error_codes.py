@@ -173,10 +173,13 @@ _ENTRIES = (
     ErrorCode(
         code="E-DATASET-CONTOURS",
         error="DatasetError",
-        title="Contours are missing between slices",
-        meaning="A region of an RT structure set has contours above and below slices in which it has none. These "
-        "slices are background in the label map, although the contours may have been drawn on every second slice only.",
-        remedy="Interpolate the contours in the program that drew them, unless the structure has several parts.",
+        title="A DICOM label is incomplete or does not fit",
+        meaning="Parts of a structure set or segmentation are not used or are missing, and are background: contours "
+        "lie beyond the image, are copies or not closed, or slices between others have none; a structure contains no "
+        "voxel; or a class has no structure in some cases. Or the label refers to another series than the image of its "
+        "case.",
+        remedy="Correct the label in the program that drew it, or the names of its structures (`--structures`, or "
+        "`dicom_structures` in `dataset.json`).",
     ),
     ErrorCode(
         code="E-DATASET-COHORT",

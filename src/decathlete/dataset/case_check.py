@@ -17,6 +17,8 @@ from decathlete.dataset.check_report import Problem, Severity
 from decathlete.dataset.duplicates import CaseDigests, digest_case
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DecathleteError
+from decathlete.io.dicom_series import series_uid
+from decathlete.io.dicom_structures import referenced_series
 from decathlete.io.format_lookup import is_picture
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_image, read_label
@@ -88,7 +90,7 @@ class _CaseChecker:
 
     def check(self) -> None:
         images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
-        read = partial(read_label, structures=self.case.structures)
+        read = partial(read_label, structures=self.case.structures, warn=self._warn_of_label)
         label = self._read(self.case.label, read) if self.case.label else None
         is_grey_picture = False
         if len(images) == len(self.case.images) == 1:
@@ -106,6 +108,8 @@ class _CaseChecker:
         self._transforms([*images, *([(self.case.label, label)] if self.case.label and label is not None else [])])
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
+            if self.case.structures is not None:
+                self._references(self.case.label)
 
     def _measure(self, images: list[Image], label: LabelMap | None, *, is_grey_picture: bool) -> None:
         channels_ZYX = [channel_ZYX for image in images for channel_ZYX in image.array_CZYX]
@@ -217,6 +221,20 @@ class _CaseChecker:
             if text := describe_disagreement(file.geometry):
                 remedy = "write the transform that is right to both fields: other programs may use the qform"
                 self._add("warning", "E-IMAGE-TRANSFORMS", path, text, remedy)
+
+    def _warn_of_label(self, problem: str, remedy: str) -> None:
+        assert self.case.label is not None  # for the type checker: only label maps warn
+        self._add("warning", "E-DATASET-CONTOURS", self.case.label, problem, remedy)
+
+    def _references(self, path: Path) -> None:
+        """Compare the series that a DICOM label refers to with those of the images."""
+        referenced = referenced_series(path)
+        found = {uid for image in self.case.images if (uid := series_uid(image))}
+        if referenced and found and not referenced & found:
+            self._warn_of_label(
+                "refers to another series than the image of its case",
+                "list it with the image that it was drawn on, unless the identifiers of one of them were replaced",
+            )
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)

@@ -16,12 +16,11 @@ from decathlete.dataset.case_check import CaseFindings, check_case, failed_check
 from decathlete.dataset.check_report import CheckReport, Problem
 from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest, check_names
 from decathlete.dataset.duplicates import find_duplicates
+from decathlete.dataset.label_structures import match_all_structures
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.unused_files import unused_files
-from decathlete.io.dicom_label import contour_gaps
 from decathlete.io.folder_tree import name_some
-from decathlete.io.images import read_grid
 from decathlete.io.largest_images import sizes_of_largest
 
 
@@ -41,7 +40,7 @@ def check_dataset(
     findings: dict[str, CaseFindings] = {}
     declared = replace(spec, cases=(), test_cases=())  # all that one case is compared with
     workers = _limit_workers(workers, spec, cases)
-    for outcome in map_cases(partial(_check_case, declared), cases, workers=workers):
+    for outcome in map_cases(partial(check_case, declared), cases, workers=workers):
         case_id = cases[outcome.case_id].id
         findings[outcome.case_id] = outcome.value or failed_check(cases[outcome.case_id], outcome.cause)
         if progress:
@@ -51,9 +50,12 @@ def check_dataset(
     problems += find_duplicates(spec.channels, {key: f.digests for key, f in zip(cases, ordered, strict=True)})
     problems += _absent_classes(spec, ordered)
     problems += check_manifest(spec) + check_names(spec)
+    structures = match_all_structures(spec)
+    problems += structures.missing
     measured = zip(cases.items(), ordered, strict=True)
     problems += check_cohort(spec, [(case, f.measures) for (_, case), f in measured if f.measures is not None])
     notes: tuple[str, ...] = spec.unused + _note_grey(spec, sum(f.is_grey_rgb for f in ordered), len(ordered))
+    notes += (structures.unused,) if structures.unused else ()
     if split is not None:
         fold_problems, fold_notes = check_folds(spec, split, _presence(spec, findings))
         problems, notes = problems + fold_problems, notes + fold_notes
@@ -66,25 +68,6 @@ def check_dataset(
         problems=tuple(problems),
         notes=notes,
     )
-
-
-def _check_case(declared: DatasetSpec, case: Case) -> CaseFindings:
-    findings = check_case(declared, case)
-    if case.label is None or case.structures is None or any(p.severity == "error" for p in findings.problems):
-        return findings
-    _, geometry = read_grid(case.structures.image, spacing=case.spacing, formats=case.formats)
-    gaps = contour_gaps(case.label, geometry, case.structures.names)
-    found = [
-        Problem(
-            severity="warning",
-            code="E-DATASET-CONTOURS",
-            case_id=case.id,
-            message=f"{case.label.name}: {name}: {n} slices between its contours have none, and are background",
-            remedy="interpolate the missing contours, unless the structure really consists of several parts",
-        )
-        for name, n in gaps.items()
-    ]
-    return findings.revised(problems=(*findings.problems, *found))
 
 
 def _limit_workers(workers: Workers, spec: DatasetSpec, cases: Mapping[str, Case]) -> Workers:

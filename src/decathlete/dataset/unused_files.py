@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.io.folder_tree import NO_IMAGE, FolderTree, image_parts, is_hidden
+from decathlete.io.folder_tree import HIDDEN, NO_IMAGE, FolderTree, image_parts
 from decathlete.io.image_files import is_image_name
 
 PARTS = ("imagesTr", "labelsTr", "imagesTs")
@@ -24,6 +24,7 @@ def unused_files(spec: DatasetSpec) -> dict[Path, str]:
     for part in PARTS:
         if (spec.root / part).is_dir():
             unused |= _unused_of_part(spec, spec.root / part, used)
+    unused |= _beside_slices(spec, used)
     tree = FolderTree(root=spec.root)
     holders = {os.path.dirname(path) for path in used}  # noqa: PTH120 - of texts
     for entry in tree.entries(spec.root):
@@ -38,7 +39,7 @@ def unused_files(spec: DatasetSpec) -> dict[Path, str]:
 def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Path, str]:
     tree = FolderTree(root=folder)
     entries = tree.entries(folder)
-    unused = {path: reason for path, reason in tree.unused.items() if not is_hidden(path)}
+    unused = {path: reason for path, reason in tree.unused.items() if reason != HIDDEN}
     parts = image_parts(entry for entry in entries if entry.is_file() and is_image_name(entry))
     for entry in entries:
         if os.path.normpath(entry) in used or entry in parts:
@@ -52,6 +53,20 @@ def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Pat
             unused[entry] = "another suffix than the file_ending of dataset.json, or not listed there"
         else:
             unused[entry] = "not listed in dataset.json"
+    return unused
+
+
+def _beside_slices(spec: DatasetSpec, used: set[str]) -> dict[Path, str]:
+    """Return what lies beside DICOM slices in the folders that are images."""
+    unused: dict[Path, str] = {}
+    for folder in {path for case in (*spec.cases, *spec.test_cases) for path in case.images if path.is_dir()}:
+        tree = FolderTree(root=folder)
+        tree.list_beside_slices(tree.entries(folder))
+        unused |= {
+            path: reason
+            for path, reason in tree.unused.items()
+            if reason != HIDDEN and not any(_is_inside(one, path) for one in used)
+        }
     return unused
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.errors import ImageError
-from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
-from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
+from decathlete.io.dicom_series import DicomSeries, are_parts, lies_alone, sort_series, stage_series
+from decathlete.io.folder_tree import describe_unused, is_slice, log_unused, name_some
 from decathlete.io.format_lookup import files_of
 from decathlete.io.image_files import Failures, strip_suffix
 from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
@@ -55,17 +55,19 @@ def choose_series(
         root: the input, for messages.
         rules: of ``--series``; empty: by the names of the channels.
         make_folder: returns the path of a folder, which does not exist yet, for the links to the slices of a case.
-        failures: studies that lack a channel, or in which it is not clear, are added to it; ``None``: the first one is
-            raised.
+        failures: cases that are parts of one series, and studies that lack a channel or in which it is not clear, are
+            added to it; ``None``: the first one is raised.
 
     Raises:
         OptionError: a rule is not valid.
-        ImageError: no series is left, several fit one channel equally, or a study lacks a channel.
+        ImageError: no series is left, several fit one channel equally, a study lacks a channel, or the slices of a
+            series lie in several folders.
     """
     wanted = parse_series_rules(rules, channels) if rules else default_rules(channels)
     inputs = _find(cases)
     if not rules and _is_plain(inputs, cases):
         return dict(cases)
+    _reject_parts(inputs, root, failures)
     if rules and not inputs.series and not failures:
         raise ImageError("contains no DICOM series, which --series chooses from", where=root, remedy=_REMEDY)
     if len(channels) == 1:
@@ -98,6 +100,31 @@ def _find(cases: Inputs) -> _CaseSeries:
         inputs.skipped |= scan.skipped
         inputs.damaged |= scan.damaged
     return inputs
+
+
+def _reject_parts(inputs: _CaseSeries, root: Path, failures: Failures | None) -> None:
+    """Take out series whose slices lie in several folders: each part would be segmented as an image of its own.
+
+    Folders with equal slices are copies, which are images.
+    """
+    of_series: dict[str, list[tuple[str, DicomSeries]]] = defaultdict(list)
+    for case_id, series in inputs.series:
+        if series.series_uid and series.n_slices == len(series.files):
+            of_series[series.series_uid].append((case_id, series))
+    for parts in of_series.values():
+        if len(parts) < 2 or not are_parts([series for _, series in parts]):
+            continue
+        listed = ", ".join(f"{name_some(root, [one.folder])} ({one.n_slices} slices)" for _, one in parts)
+        problem = ImageError(
+            f"the slices of one series lie in several folders: {listed}",
+            where=root,
+            remedy="put them into one folder; if they are different images, predict each folder by itself",
+            code="E-IMAGE-DICOM",
+        )
+        if failures is None:
+            raise problem
+        failures.update({case_id: problem for case_id, _ in parts})
+        inputs.series = [one for one in inputs.series if one not in parts]
 
 
 def _dicom_files(paths: Sequence[Path]) -> list[Path]:

@@ -119,9 +119,11 @@ def _stack_without_positions(
             remedy="export it with positions; if the frames are slices in order, add --spacing Z,Y,X (mm)",
             code="E-IMAGE-DICOM",
         )
-    y, x = _in_plane(frames[0], spacing)
-    steps = np.diag([x, y, spacing[0]])
-    matrix = ras_matrix(steps, np.zeros(3))
+    first = frames[0]
+    y, x = _in_plane(first, spacing)
+    steps = (np.eye(3)[:, :2] if first.cosines is None else first.cosines) * np.array([x, y])
+    columns_XYZ = np.column_stack([steps, _normal(steps) * spacing[0]])
+    matrix = ras_matrix(columns_XYZ, np.zeros(3) if first.position is None else first.position)
     shape = (len(frames), size_XY[1], size_XY[0])
     return FrameGrid(frames=tuple(frames), geometry=Geometry.from_matrix(shape, matrix))
 

@@ -200,7 +200,7 @@ class _Reader(Attributes):
         offsets = self.numbers(self.dataset, "GridFrameOffsetVector", len(frames))
         first, cosines = frames[0].position, frames[0].cosines
         if offsets is None or first is None or cosines is None:
-            return [None] * len(frames)
+            return [first, *[None] * (len(frames) - 1)]  # that of the file
         normal = np.cross(cosines[:, 0], cosines[:, 1])  # a dose: offsets from the first frame, along the normal
         return [first + normal * (offset - offsets[0]) for offset in offsets]
 

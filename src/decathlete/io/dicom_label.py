@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,11 +13,17 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
-from decathlete.io.dicom_structures import Structure, list_structures, read_structure_masks, structure_kind
+from decathlete.io.dicom_structures import (
+    Structure,
+    Warn,
+    list_structures,
+    log_warnings,
+    read_structure_masks,
+    structure_kind,
+)
 from decathlete.io.volumes import LabelMap, smallest_integer
 
 _SUFFIXES = (".dcm", ".dicom", "")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,19 @@ class LabelStructures:
 
     image: Path
     names: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureMatch:
+    """How the structures of an object fit patterns of names.
+
+    Attributes:
+        missing: label values that no structure becomes.
+        unused: names of the structures that fit no pattern.
+    """
+
+    missing: tuple[int, ...]
+    unused: tuple[str, ...]
 
 
 def is_structure_file(path: Path) -> bool:
@@ -50,18 +68,23 @@ def structure_names(values: Mapping[str, int], patterns: Mapping[str, str]) -> t
     return tuple((patterns.get(name, name), value) for name, value in values.items() if value != 0)
 
 
-def read_structure_label(path: Path, geometry: Geometry, names: Sequence[tuple[str, int]]) -> LabelMap:
+def read_structure_label(
+    path: Path, geometry: Geometry, names: Sequence[tuple[str, int]], warn: Warn | None = None
+) -> LabelMap:
     """Read a SEG object or a structure set as a label map on the grid of its image.
 
     Args:
         names: see :class:`LabelStructures`.
+        warn: called for parts of the structures that are not used or are missing; ``None``: a warning is logged.
 
     Raises:
         ImageError: it is damaged, has none of the structures, or does not lie on the grid.
     """
-    ranks = _ranks(list_structures(path), names)
+    warn = warn or log_warnings(path)
+    structures = list_structures(path)
+    ranks = _ranks(structures, names)
     if not ranks:
-        listed = ", ".join(structure.name for structure in list_structures(path)[:10])
+        listed = ", ".join(structure.name for structure in structures[:10])
         raise ImageError(
             f"contains none of the structures {', '.join(pattern for pattern, _ in names)} (it has {listed})",
             where=path,
@@ -69,37 +92,40 @@ def read_structure_label(path: Path, geometry: Geometry, names: Sequence[tuple[s
             code="E-IMAGE-VALUES",
         )
     painted_ZYX = np.zeros(geometry.shape_ZYX, np.uint16)
-    n_overwritten = 0
-    for mask in read_structure_masks(path, geometry, frozenset(ranks)):
+    n_overwritten, seen = 0, set()
+    for mask in read_structure_masks(path, geometry, frozenset(ranks), warn):
         rank = ranks[mask.number]
         before = painted_ZYX[mask.indices_ZYX]
         n_overwritten += int(((before != 0) & (before != rank)).sum())
         painted_ZYX[mask.indices_ZYX] = np.maximum(before, rank)
+        if len(before):
+            seen.add(mask.number)
     if n_overwritten:
-        _log.warning(
-            "%s: %d voxels belong to several structures; the class that is declared later counts", path, n_overwritten
+        warn(
+            f"{n_overwritten} voxels belong to several structures; the class that is declared later counts",
+            "change the order of the classes if another one should",
         )
+    for structure in structures:
+        if structure.number in ranks and structure.number not in seen:
+            warn(f"{structure.name}: the structure contains no voxel of the image", "draw it, or remove it")
     table = np.array([0, *(value for _, value in names)])
     values: NDArray[Any] = table.astype(smallest_integer(table))
     return LabelMap(array_ZYX=values[painted_ZYX], geometry=geometry)
 
 
-def contour_gaps(path: Path, geometry: Geometry, names: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Return how many slices between the contours of a structure have none; structures without gaps are left out.
-
-    Args:
-        names: see :class:`LabelStructures`.
+def match_structures(path: Path, names: Sequence[tuple[str, int]]) -> StructureMatch:
+    """Compare the structures of an object with the patterns of :class:`LabelStructures`; only its header is read.
 
     Raises:
-        ImageError: the object is damaged, or does not lie on the grid.
+        ImageError: it is damaged, or neither a SEG nor a structure set.
     """
-    from decathlete.io import dicom_structure_set_reader
-
-    if structure_kind(path) != "structure set":
-        return {}
     structures = list_structures(path)
-    gaps = dicom_structure_set_reader.contour_gaps(path, geometry, frozenset(_ranks(structures, names)))
-    return {structure.name: gaps[structure.number] for structure in structures if structure.number in gaps}
+    ranks = _ranks(structures, names)
+    found = {names[rank - 1][1] for rank in ranks.values()}
+    return StructureMatch(
+        missing=tuple(value for _, value in names if value not in found),
+        unused=tuple(structure.name for structure in structures if structure.number not in ranks),
+    )
 
 
 def _ranks(structures: Sequence[Structure], names: Sequence[tuple[str, int]]) -> dict[int, int]:
@@ -113,4 +139,5 @@ def _ranks(structures: Sequence[Structure], names: Sequence[tuple[str, int]]) ->
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return fnmatchcase(name.lower().strip(), pattern.lower().strip())
+    name, pattern = name.lower().strip(), pattern.lower().strip()
+    return name == pattern or fnmatchcase(name, pattern)  # a name may contain brackets

@@ -13,7 +13,14 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.dicom_reading import read_dicom
-from decathlete.io.dicom_structures import StructureMask, damaged, misplaced_error, voxels_of_points
+from decathlete.io.dicom_structures import (
+    StructureMask,
+    check_declared,
+    damaged,
+    misplaced_error,
+    name_structures,
+    voxels_of_points,
+)
 
 pydicom = lazy_import("pydicom")
 
@@ -25,7 +32,8 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
     """Yield the voxels of each segment, frame by frame; only one frame is in memory.
 
     Raises:
-        ImageError: the object is fractional, or its frames do not lie on the voxels of the grid.
+        ImageError: the object is fractional, has frames of a segment that it does not declare, or its frames do not
+            lie on the voxels of the grid.
     """
     header = read_dicom(path)
     kind = str(header.get("SegmentationType") or "BINARY")
@@ -36,10 +44,14 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
             remedy="export it as a BINARY or LABELMAP segmentation",
             code="E-IMAGE-FORMAT",
         )
+    declared = name_structures(path, header.SegmentSequence, "SegmentNumber", "SegmentLabel")
+    if header.get("PixelPaddingValue") is not None:
+        declared.setdefault(int(header.PixelPaddingValue), "background")
     per_frame, shared = list(header.PerFrameFunctionalGroupsSequence), header.SharedFunctionalGroupsSequence[0]
     for place, (groups, frame_YX) in enumerate(zip(per_frame, _frames(header), strict=True)):
         segment = _item(groups, shared, "SegmentIdentificationSequence", path) if kind == "BINARY" else None
         for number, mask_YX in _segments(segment, frame_YX):
+            check_declared(path, [number], declared)
             if number in numbers and mask_YX.any():
                 corner = _Placement(header, groups, geometry, path, place)
                 yield StructureMask(number=number, indices_ZYX=corner.indices(mask_YX))

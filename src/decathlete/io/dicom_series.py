@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.io.dicom_header import kind_without_voxels
 from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.folder_tree import INDEX, FolderTree, is_slice
+from decathlete.io.format_lookup import files_of
 
 SeriesOrientation = Literal["axial", "coronal", "sagittal", "oblique", "unknown"]
 _PLANES: tuple[SeriesOrientation, ...] = ("sagittal", "coronal", "axial")
+SAME_DIRECTION = 0.01
+"""Maximum difference of the direction cosines of slices of one volume, from one direction to the next.
+
+The reader is much stricter: rounded numbers must not split a volume before it sees all slices.
+"""
+_PARALLEL = 0.98
+"""Least cosine between the normals of slices that may be parts of one stack."""
 _STRAIGHT = 0.8
 """Least cosine between the normal of slices and an axis of the body that names their orientation."""
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # the longest that DICOM allows
@@ -56,6 +65,11 @@ class DicomSeries:
         """The folder of the first file."""
         return self.files[0].parent
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all files, sorted."""
+        return tuple(sorted({file.parent for file in self.files}))
+
     def summary(self) -> str:
         """Return a text without the description: ``series 3: CT, axial, 120 slices``."""
         number = "without a number" if self.number is None else str(self.number)
@@ -85,9 +99,10 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
     """Sort DICOM files into series.
 
     Skipped are localizers, secondary captures, objects without voxels (and segmentations and doses), files that cannot
-    be read, and slices with another direction or size than most of their series.
+    be read, and slices with another direction or size than most of their series. Slices that lie between those of the
+    volume belong to it whatever their size, so that the reader rejects it: without them, it would be another image.
     """
-    groups: dict[tuple[str, object], list[tuple[Path, Any]]] = defaultdict(list)
+    groups: dict[str, list[_File]] = defaultdict(list)
     skipped: dict[Path, str] = {}
     damaged = set()
     for path in files:
@@ -95,14 +110,17 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
             header = read_dicom(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
             reason = "an index of DICOM files" if path.name.upper() == INDEX else _reason_to_skip(header)
             if reason is None:
-                _series([(path, header)])  # all that is used later can be read
-                groups[_text(header, "SeriesInstanceUID"), _grid_key(path, header)].append((path, header))
+                file = _File.of(path, header)
+                _series([file])  # all that is used later can be read
+                groups[_text(header, "SeriesInstanceUID")].append(file)
         except Exception as problem:  # pydicom raises anything for a damaged file
             reason = f"cannot be read: {type(problem).__name__}"
             damaged.add(path)
         if reason is not None:
             skipped[path] = reason
-    return SeriesScan(series=_largest_of_each(groups, skipped), skipped=skipped, damaged=frozenset(damaged))
+    found = [_series(files) for of_series in groups.values() for files in _volumes(of_series, skipped)]
+    found.sort(key=lambda one: (one.number is None, one.number or 0, one.series_uid, one.files))
+    return SeriesScan(series=tuple(found), skipped=skipped, damaged=frozenset(damaged))
 
 
 def stage_series(series: DicomSeries, folder: Path, *, damaged: Iterable[Path] = ()) -> Path:
@@ -116,13 +134,55 @@ def stage_series(series: DicomSeries, folder: Path, *, damaged: Iterable[Path] =
     if len(series.files) == 1 and series.n_slices > 1:
         return series.files[0]
     folder.mkdir(parents=True)
-    for file in (*series.files, *damaged):
+    for number, file in enumerate((*series.files, *damaged)):
         target = folder / file.name
+        if os.path.lexists(target):  # of another folder
+            target = folder / f"{number:06d}_{file.name}"
         try:
             target.symlink_to(file.resolve())
         except OSError:  # a file system without links
             shutil.copyfile(file, target)
     return folder
+
+
+def series_uid(image: Path) -> str | None:
+    """Return the identifier of the series of a file or of the first slice in a folder; ``None``: it is no DICOM."""
+    first = files_of(image)[0]
+    if not is_slice(first):
+        return None
+    try:
+        header = read_dicom(first, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"], force=True)
+        return _text(header, "SeriesInstanceUID") or None
+    except Exception:  # pydicom raises anything for a damaged file, which the reader reports
+        return None
+
+
+def are_parts(found: Sequence[DicomSeries]) -> bool:
+    """Return whether several lists of slices are parts of one series, not copies of it: no two share a position."""
+    if len({one.orientation for one in found}) > 1:
+        return False
+    seen: set[str] = set()
+    for one in found:
+        places = {_place_text(file) for file in one.files}
+        if "" in places or seen & places:
+            return False
+        seen |= places
+    return True
+
+
+def _place_text(file: Path) -> str:
+    """Return the position of a slice as it is stored; empty: it is not stored, or cannot be read."""
+    try:
+        header = read_dicom(file, stop_before_pixels=True, specific_tags=["ImagePositionPatient"], force=True)
+        return _text(header, "ImagePositionPatient")
+    except Exception:  # pydicom raises anything
+        return ""
+
+
+def describe_folders(series: DicomSeries) -> str:
+    """Return how many files of a series lie in each of its folders: ``A (3 files), B (3 files)``."""
+    counts = Counter(file.parent for file in series.files)
+    return ", ".join(f"{folder} ({n} files)" for folder, n in sorted(counts.items()))
 
 
 def lies_alone(series: DicomSeries, *, besides: Iterable[Path] = ()) -> bool:
@@ -151,45 +211,92 @@ def _reason_to_skip(header: Any) -> str | None:
     return None
 
 
-def _grid_key(path: Path, header: Any) -> object:
-    """Return what slices of one volume share; a file with several frames is a volume of its own."""
-    if _frame_count(header) > 1:
-        return path
-    cosines = _cosines(header)
-    rounded = tuple(np.round(cosines, 2).tolist()) if cosines is not None else None
-    return rounded, header.get("Rows"), header.get("Columns")
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file and what places it in its series; ``None``: not stored, or not usable."""
+
+    path: Path
+    header: Any
+    n_frames: int
+    size: tuple[int, int]
+    cosines: NDArray[np.float64] | None
+    position: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, path: Path, header: Any) -> _File:
+        return cls(
+            path=path,
+            header=header,
+            n_frames=_frame_count(header),
+            size=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
+            cosines=_cosines(header),
+            position=_position(header),
+        )
 
 
-def _largest_of_each(
-    groups: dict[tuple[str, object], list[tuple[Path, Any]]], skipped: dict[Path, str]
-) -> tuple[DicomSeries, ...]:
-    by_series: dict[str, list[list[tuple[Path, Any]]]] = defaultdict(list)
-    found = []
-    for (uid, key), members in groups.items():
-        if isinstance(key, Path):
-            found.append(_series(members))
+def _volumes(files: Sequence[_File], skipped: dict[Path, str]) -> list[list[_File]]:
+    """Return the files of a series that are volumes: each with several frames, and the largest stack of slices."""
+    stacks = sorted(_stacks([file for file in files if file.n_frames <= 1]), key=len, reverse=True)
+    for stack in stacks[1:]:
+        if _is_between(stack, stacks[0]):
+            stacks[0] += stack
         else:
-            by_series[uid].append(members)
-    for alternatives in by_series.values():
-        alternatives.sort(key=len, reverse=True)
-        found.append(_series(alternatives[0]))
-        for members in alternatives[1:]:
-            reason = f"slices of another direction or size than the other {len(alternatives[0])} of their series"
-            skipped.update({path: reason for path, _ in members})
-    return tuple(sorted(found, key=lambda s: (s.number is None, s.number or 0, s.series_uid, s.files)))
+            reason = f"slices of another direction or size than the other {len(stacks[0])} of their series"
+            skipped.update({file.path: reason for file in stack})
+    return [[file] for file in files if file.n_frames > 1] + stacks[:1]
 
 
-def _series(members: Sequence[tuple[Path, Any]]) -> DicomSeries:
-    header = members[0][1]
+def _stacks(slices: Sequence[_File]) -> list[list[_File]]:
+    """Group slices by size and direction; one joins a group if its direction is close to that of any member."""
+    of_size: dict[tuple[tuple[int, int], bool], list[_File]] = defaultdict(list)
+    for file in slices:
+        of_size[file.size, file.cosines is None].append(file)
+    stacks: dict[tuple[tuple[int, int], bool, int], list[_File]] = defaultdict(list)
+    for (size, is_unknown), files in of_size.items():
+        found = [file.cosines for file in files if file.cosines is not None]
+        numbers = [0] * len(files) if is_unknown else _cluster(np.array(found))
+        for number, file in zip(numbers, files, strict=True):
+            stacks[size, is_unknown, number].append(file)
+    return list(stacks.values())
+
+
+def _cluster(cosines: NDArray[np.float64]) -> list[int]:
+    """Return a number for the direction of each slice; directions that others connect have the same one."""
+    distinct, place = np.unique(cosines.round(4), axis=0, return_inverse=True)
+    numbers = np.arange(len(distinct))
+    for direction in distinct:
+        near = np.abs(distinct - direction).max(axis=1) <= SAME_DIRECTION
+        numbers[np.isin(numbers, numbers[near])] = numbers[near].min()
+    return [int(number) for number in numbers[place.ravel()]]
+
+
+def _is_between(stack: Sequence[_File], largest: Sequence[_File]) -> bool:
+    """Return whether slices are parallel to those of another stack, and some lie between two of its slices."""
+    first, other = largest[0].cosines, stack[0].cosines
+    if first is None or other is None:
+        return False
+    normal = np.cross(first[:3], first[3:])
+    heights, own = (
+        np.array([file.position @ normal for file in files if file.position is not None]) for files in (largest, stack)
+    )
+    if len(heights) < 2 or abs(normal @ np.cross(other[:3], other[3:])) < _PARALLEL:
+        return False
+    usual = float(np.median(np.diff(np.sort(heights))))
+    inside = own[(own > heights.min()) & (own < heights.max())]
+    return any(np.abs(heights - height).min() > usual / 10 for height in inside)
+
+
+def _series(files: Sequence[_File]) -> DicomSeries:
+    header = files[0].header
     return DicomSeries(
         study_uid=_text(header, "StudyInstanceUID"),
         series_uid=_text(header, "SeriesInstanceUID"),
-        files=tuple(sorted(path for path, _ in members)),
+        files=tuple(sorted(file.path for file in files)),
         modality=_text(header, "Modality").upper(),
         description=_text(header, "SeriesDescription"),
         number=_number(header),
         orientation=_orientation(header),
-        n_slices=sum(_frame_count(one) for _, one in members),
+        n_slices=sum(file.n_frames for file in files),
     )
 
 
@@ -210,13 +317,21 @@ def _orientation(header: Any) -> SeriesOrientation:
     return _PLANES[int(normal.argmax())] if normal.max() >= _STRAIGHT else "oblique"
 
 
-def _cosines(header: Any) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+def _position(header: Any) -> NDArray[np.float64] | None:
+    try:
+        numbers = np.array([float(value) for value in _values(header.get("ImagePositionPatient"))])
+    except Exception:  # pydicom raises anything; the reader reports it
+        return None
+    return numbers if numbers.shape == (3,) and np.isfinite(numbers).all() else None
+
+
+def _cosines(header: Any) -> NDArray[np.float64] | None:
     values = header.get("ImageOrientationPatient")
     for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
         if not values and header.get(groups) and header.get(groups)[0].get("PlaneOrientationSequence"):
             values = header.get(groups)[0].PlaneOrientationSequence[0].get("ImageOrientationPatient")
     numbers = [float(value) for value in _values(values)]
-    return np.array(numbers) if len(numbers) == 6 else None
+    return np.array(numbers) if len(numbers) == 6 and np.isfinite(numbers).all() else None
 
 
 def _values(value: Any) -> list[Any]:

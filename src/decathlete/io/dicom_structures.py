@@ -6,7 +6,7 @@ of numbering classes. So the reader needs the image's grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
+from decathlete.io.dicom_grid import warn_once
 from decathlete.io.dicom_reading import read_dicom
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 StructureKind = Literal["segmentation", "structure set"]
+Warn = Callable[[str, str], None]
+"""Function of a problem, and its remedy, of an object that is read nevertheless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,31 +77,67 @@ def list_structures(path: Path) -> tuple[Structure, ...]:
     try:
         dataset = read_dicom(path, stop_before_pixels=True)
         if kind == "structure set":
-            items = [(int(i.ROINumber), str(i.ROIName)) for i in dataset.StructureSetROISequence]
+            named = name_structures(path, dataset.StructureSetROISequence, "ROINumber", "ROIName")
         else:
-            items = [(int(i.SegmentNumber), str(i.SegmentLabel)) for i in dataset.SegmentSequence]
+            named = name_structures(path, dataset.SegmentSequence, "SegmentNumber", "SegmentLabel")
+            named.pop(0, None)  # the background of a label map
     except ImageError:
         raise
     except Exception as problem:
         raise damaged(path, problem) from problem
-    return tuple(Structure(number=number, name=name.strip()) for number, name in items if number > 0)
+    return tuple(Structure(number=number, name=name) for number, name in named.items())
 
 
-def read_structure_masks(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[StructureMask]:
+def name_structures(path: Path, items: Iterable[Any], number: str, name: str) -> dict[int, str]:
+    """Return number -> name of the structures that a sequence declares.
+
+    Args:
+        number, name: keywords of the attributes.
+
+    Raises:
+        ImageError: two structures have one number: which contours or frames belong to which of them is not clear.
+    """
+    named: dict[int, str] = {}
+    for item in items:
+        key, text = int(item[number].value), str(item[name].value or "").strip()
+        if key in named:
+            raise _inconsistent(path, f"its structures {named[key]!r} and {text!r} have the same number {key}")
+        named[key] = text
+    return named
+
+
+def check_declared(path: Path, numbers: Collection[int], declared: Mapping[int, str]) -> None:
+    """Check that contours and frames belong to structures that the object declares.
+
+    Raises:
+        ImageError: they do not: their voxels would be background.
+    """
+    if unknown := sorted(set(numbers) - declared.keys()):
+        listed = ", ".join(map(str, unknown[:5]))
+        raise _inconsistent(path, f"contains contours or frames of structure {listed}, which it does not declare")
+
+
+def read_structure_masks(
+    path: Path, geometry: Geometry, numbers: frozenset[int], warn: Warn | None = None
+) -> Iterator[StructureMask]:
     """Yield the voxels of some structures, slice by slice or frame by frame.
 
     Args:
         geometry: grid of the image that the object was drawn on.
         numbers: of the structures.
+        warn: called for parts of the structures that are not used or are missing; ``None``: a warning is logged.
 
     Raises:
         ImageError: it is damaged, or does not lie on the slices of the grid.
     """
     from decathlete.io import dicom_seg_reader, dicom_structure_set_reader
 
-    read = dicom_structure_set_reader.read if _require_kind(path) == "structure set" else dicom_seg_reader.read
+    kind = _require_kind(path)
     try:
-        yield from read(path, geometry, numbers)
+        if kind == "structure set":
+            yield from dicom_structure_set_reader.read(path, geometry, numbers, warn or log_warnings(path))
+        else:
+            yield from dicom_seg_reader.read(path, geometry, numbers)
     except (ImageError, OSError, MemoryError):
         raise
     except Exception as problem:
@@ -123,6 +162,11 @@ def referenced_series(path: Path) -> frozenset[str]:
     return frozenset(series)
 
 
+def log_warnings(path: Path) -> Warn:
+    """Return a function that logs problems of an object, each once."""
+    return lambda problem, remedy: warn_once(f"{path}: {problem}: {remedy}")
+
+
 def damaged(path: Path, problem: Exception) -> ImageError:
     """Return the error about an object that cannot be read."""
     return ImageError(
@@ -131,6 +175,10 @@ def damaged(path: Path, problem: Exception) -> ImageError:
         remedy="export the object again",
         code="E-IMAGE-DAMAGED",
     )
+
+
+def _inconsistent(path: Path, problem: str) -> ImageError:
+    return ImageError(problem, where=path, remedy="export the object again", code="E-IMAGE-DAMAGED")
 
 
 def misplaced_error(path: Path, problem: str) -> ImageError:

@@ -16,6 +16,7 @@ MAX_DEPTH = 8
 """Maximum number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
 
 HIDDEN = "hidden"
+HIDDEN_SLICE = "a hidden DICOM file: rename it if it is a slice of an image"
 NO_IMAGE = "not an image of a known kind"
 PICTURE = "a picture beside medical images"
 INDEX = "DICOMDIR"
@@ -27,6 +28,7 @@ _OTHER_FILES = {
     (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"): "an archive: unpack it",
     (".hdr", ".img"): "Analyze, or NIfTI in two files: save it as .nii.gz",
     (".npy", ".npz", ".mat", ".h5", ".hdf5"): "an array without a grid: save it as .nii.gz, with its spacing",
+    (".dcm.gz", ".dcm.bz2", ".dcm.xz"): "a compressed DICOM file: decompress it",
     (".nii.bz2", ".nii.xz", ".nii.zst"): "NIfTI that is not compressed by gzip: decompress it",
     (".part", ".crdownload"): "an unfinished download",
     (".raw", ".zraw"): "voxels without their header: copy the .mhd or .nhdr file, too",
@@ -123,7 +125,7 @@ class FolderTree:
             return
         entries = self.entries(folder)
         if find_format(folder):
-            self._list_beside_slices(entries)
+            self.list_beside_slices(entries)
             yield folder
             return
         folders = [e for e in entries if e.is_dir()]
@@ -137,12 +139,13 @@ class FolderTree:
             self.unused.update({e: _reason_of_file(e) for e in files})
         yield from found
 
-    def _list_beside_slices(self, entries: list[Path]) -> None:
+    def list_beside_slices(self, entries: Iterable[Path]) -> None:
+        """Add what lies beside slices in their folder, of which ``entries`` are the content, to ``unused``."""
         for entry in entries:
             if entry.is_dir():
                 self.unused[entry] = "a folder inside a DICOM folder, which is one image: use it as an input of its own"
             elif not is_slice(entry):
-                self.unused[entry] = "beside DICOM slices, which are one image"
+                self.unused[entry] = why_no_image(entry) or "beside DICOM slices, which are one image"
 
     def _may_enter(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> bool:
         if _identity(folder) in ancestors:
@@ -158,6 +161,15 @@ def is_slice(path: Path) -> bool:
     """Return whether a file may be a slice of an image, or all of its frames: by its name, then by its content."""
     found = find_format(path)
     return found is not None and found.reads_folders
+
+
+def starts_like_dicom(path: Path) -> bool:
+    """Return whether a file starts with the preamble of DICOM part 10: 128 bytes, then ``DICM``."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def image_parts(images: Iterable[Path]) -> set[Path]:
@@ -198,7 +210,7 @@ def _reason_of_file(path: Path) -> str:
 
 def _reason_to_skip(entry: Path) -> str | None:
     if is_hidden(entry):
-        return HIDDEN
+        return HIDDEN_SLICE if starts_like_dicom(entry) else HIDDEN
     if entry.is_file() or entry.is_dir():
         return None
     if not entry.is_symlink():

@@ -21,6 +21,7 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures, read_structure_label
+from decathlete.io.dicom_structures import Warn
 from decathlete.io.format_lookup import (
     find_format,
     format_of_suffix,
@@ -136,18 +137,20 @@ def read_label(
     spacing: Triple | None = None,
     formats: FormatSettings = (),
     structures: LabelStructures | None = None,
+    warn: Warn | None = None,
 ) -> LabelMap:
     """Read a label map; integers stored as floating point are fine.
 
     Args:
         structures: of a DICOM SEG object or RT structure set, which is no image by itself.
+        warn: called for parts of such an object that are not used or are missing; ``None``: a warning is logged.
 
     Raises:
         ImageError: missing or damaged, more than one channel, or values that are not integers.
     """
     if structures is not None:
         _, geometry = read_grid(structures.image, spacing=spacing, formats=formats)
-        return read_structure_label(path, geometry, structures.names)
+        return read_structure_label(path, geometry, structures.names, warn)
     volume = _read(path, as_float32=False, spacing=spacing, formats=formats, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
         raise _label_channels_error(path, volume.array_CZYX.shape[0])

@@ -12,7 +12,7 @@ import pytest
 
 from decathlete.errors import ImageError, OptionError
 from decathlete.inference.dicom_inputs import choose_series
-from decathlete.io.dicom_series import find_series
+from decathlete.io.dicom_series import find_series, stage_series
 from decathlete.io.images import find_inputs, read_grid, read_image
 from decathlete.io.series_rules import SeriesRule, default_rules, parse_series_rules
 from dicom_support import CORONAL, SAGITTAL, write_enhanced, write_series
@@ -174,6 +174,82 @@ def test_a_study_without_a_channel_fails_alone(tmp_path: Path) -> None:
     (case_id,) = failures
     assert case_id.startswith("B")
     assert failures[case_id].where == root / "B" / "CT"
+
+
+def move_every_second(folder: Path, other: Path) -> None:
+    other.mkdir(parents=True)
+    for path in folder.iterdir():
+        if int(pydicom.dcmread(path).InstanceNumber) % 2:
+            path.rename(other / path.name)
+
+
+def test_parts_of_one_series_in_several_folders_fail(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    move_every_second(write_series(root / "A", ZEROS, series="s"), root / "B")
+    write_series(root / "C", ZEROS, series="other")
+    failures: dict[str, ImageError] = {}
+    chosen = choose_series(find_inputs(root), ("CT",), root, make_folder=lambda name: root / name, failures=failures)
+    assert shapes(chosen) == {"C": [(5, 6, 7)]}
+    assert set(failures) == {"A", "B"}
+    with pytest.raises(ImageError, match=r"several folders: A \(2 slices\), B \(3 slices\)"):
+        choose(root, tmp_path / "links")
+
+
+def test_copies_of_a_series_are_images(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        write_series(tmp_path / "in" / name, ZEROS, series="s")
+    assert shapes(choose(tmp_path / "in", tmp_path / "links")) == {"A": [(5, 6, 7)], "B": [(5, 6, 7)]}
+
+
+def test_slices_with_equal_names_in_two_folders_are_staged_beside_each_other(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "in" / "A", ZEROS, series="s")
+    move_every_second(folder, tmp_path / "in" / "B")
+    for part in (folder, tmp_path / "in" / "B"):
+        for number, path in enumerate(sorted(part.iterdir())):
+            path.rename(part / f"IM{number}.dcm")
+    before = {path: path.read_bytes() for path in (tmp_path / "in").rglob("*.dcm")}
+    (series,) = find_series(tmp_path / "in").series
+    staged = stage_series(series, tmp_path / "staged")
+    assert read_grid(staged)[1].shape_ZYX == (5, 6, 7)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("wobble", [1e-5, 3e-3])
+def test_directions_that_are_rounded_differently_do_not_split_a_series(tmp_path: Path, wobble: float) -> None:
+    """Either all slices are read, or the reader says what differs; on both sides of every rounded number."""
+    for k, x in enumerate((0.005, 0.015, 0.1)):
+        folder = write_series(tmp_path / f"in{k}" / "A", ZEROS, series=f"s{k}")
+        for path in folder.iterdir():
+            dataset = pydicom.dcmread(path)
+            tilt = x + (wobble if int(dataset.InstanceNumber) % 2 else -wobble)
+            y = float(np.sqrt(1 - tilt**2))
+            dataset.ImageOrientationPatient = [f"{v:.6f}" for v in (y, tilt, 0, -tilt, y, 0)]
+            dataset.save_as(path)
+        scout = write_series(tmp_path / "scout", ZEROS[:2], series=f"s{k}", orientation=CORONAL)
+        for path in scout.iterdir():
+            path.rename(folder / f"scout_{path.name}")
+        found = find_series(folder)
+        assert [len(series.files) for series in found.series] == [5]
+        assert {path.name[:5] for path in found.skipped} == {"scout"}
+
+
+def test_slices_of_another_size_between_others_are_not_left_out(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "A", ZEROS, series="s")
+    for path in list(folder.iterdir()):
+        if int(pydicom.dcmread(path).InstanceNumber) in (2, 4):
+            path.unlink()
+    small = write_series(tmp_path / "small", ZEROS[:, :3, :3], series="s")
+    between = [path for path in small.iterdir() if int(pydicom.dcmread(path).InstanceNumber) in (2, 4)]
+    for path in between:
+        path.rename(folder / path.name)
+    with pytest.raises(ImageError, match="differ in size"):
+        read_image(choose(folder, tmp_path / "links")["A"][0])
+    for path in between:  # a copy of a slice that is there, at another resolution
+        (folder / path.name).unlink()
+    for path in small.iterdir():
+        if int(pydicom.dcmread(path).InstanceNumber) == 3:
+            path.rename(folder / f"copy_{path.name}")
+    assert [len(series.files) for series in find_series(folder).series] == [3]
 
 
 def test_series_that_fit_a_channel_equally_are_an_error(tmp_path: Path) -> None:

@@ -103,6 +103,22 @@ def test_frames_without_positions_need_a_spacing(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.array_CZYX[0], VOXELS_ZYX - 10)
 
 
+def test_frames_without_positions_keep_the_place_of_the_file(tmp_path: Path) -> None:
+    """Only the distance of the frames is missing: direction and first position are those of the file."""
+
+    def place(ds: Dataset) -> None:
+        del ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence
+        ds.PixelSpacing, ds.ImagePositionPatient = [0.9, 1.1], [10, 20, 30]
+        ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]  # sagittal
+
+    write_frames(tmp_path / "x.dcm", positions=False, edit=place)
+    geometry = read_grid(tmp_path / "x.dcm", spacing=(2, 1, 1))[1]
+    expected = [[2, 0, 0, -10], [0, -1.1, 0, -20], [0, 0, -0.9, 30], [0, 0, 0, 1]]  # columns: slices, rows, columns
+    matrix = np.array(geometry.matrix)
+    np.testing.assert_allclose(matrix[:, 3], np.array(expected)[:, 3])
+    np.testing.assert_allclose(sorted(map(tuple, matrix[:3, :3].T)), sorted(map(tuple, np.array(expected)[:3, :3].T)))
+
+
 def test_a_count_of_frames_that_differs_is_an_error(tmp_path: Path) -> None:
     def drop(ds) -> None:
         ds.PerFrameFunctionalGroupsSequence = Sequence(ds.PerFrameFunctionalGroupsSequence[:-1])

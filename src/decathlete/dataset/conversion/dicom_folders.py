@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from decathlete.dataset.spec import Case
-from decathlete.errors import DatasetError, DecathleteError, OptionError, problems_found
+from decathlete.errors import DatasetError, DecathleteError, ImageError, OptionError, problems_found
 from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.dicom_reading import read_dicom
-from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series
+from decathlete.io.dicom_series import DicomSeries, describe_folders, lies_alone, sort_series
 from decathlete.io.dicom_structures import list_structures, referenced_series, structure_kind
-from decathlete.io.folder_tree import FolderTree, is_slice, log_unused
+from decathlete.io.folder_tree import NO_IMAGE, FolderTree, is_slice, log_unused, why_no_image
 from decathlete.io.image_files import is_image_name
 from decathlete.io.series_rules import default_rules
 
 _REMEDY = "check the folders --images and --labels, and the names of the channels: CT, PET and MR are modalities"
+_DOCUMENTS = (".json", ".txt", ".md", ".csv", ".tsv", ".xml", ".html", ".pdf", ".xlsx", ".docx", ".yaml", ".log")
+"""Suffixes of files that are no images, and are not listed as unused."""
 
 
 @dataclass(kw_only=True)
@@ -80,18 +82,13 @@ def find_dicom_cases(root: Path, images: Path, labels: Path, channels: Sequence[
     cases, groups = [], {}
     patients = _patients(parts)
     for case_id, (series, label), patient in zip(ids, parts, patients, strict=True):
-        problems += [
-            f"{one.folder}: other DICOM images lie beside the slices of this series: give it a folder of its own"
-            for one in series
-            if not lies_alone_or_file(one, label)
-        ]
+        problems += [text for one in series if (text := _why_not_one_image(one, label))]
         cases.append(Case(id=case_id, images=tuple(_path(one) for one in series), label=label))
         groups[case_id] = patient
     log_unused(root, found.unused)
     if problems:
         raise problems_found(problems, where=root, remedy=_REMEDY, kind=DatasetError)
-    names = dict.fromkeys(s.name for case in cases if case.label for s in list_structures(case.label))
-    return DicomCases(cases=tuple(cases), groups=groups, structure_names=tuple(names))
+    return DicomCases(cases=tuple(cases), groups=groups, structure_names=_structure_names(cases, root))
 
 
 def parse_structures(text: str) -> dict[str, str]:
@@ -116,22 +113,34 @@ def with_structures(cases: Sequence[Case], names: tuple[tuple[str, int], ...]) -
     return tuple(replace(c, structures=LabelStructures(image=c.images[0], names=names)) for c in cases)
 
 
-def lies_alone_or_file(series: DicomSeries, label: Path) -> bool:
-    """Return whether a series can be read as one image: a file with all frames, or a folder of its own."""
-    return len(series.files) == 1 or lies_alone(series, besides=(label,))
-
-
 def _sort(images: Path, labels: Path) -> _SortedSeries:
-    files = {path for folder in {images, labels} for path in FolderTree(root=folder).files() if is_slice(path)}
+    unused: dict[Path, str] = {}
+    files: set[Path] = set()
+    for folder in {images, labels}:
+        tree = FolderTree(root=folder)
+        for path in tree.files():
+            if is_slice(path):
+                files.add(path)
+            elif path.suffix.lower() not in _DOCUMENTS:
+                image = "an image beside DICOM series" if is_image_name(path) else None
+                unused[path] = image or why_no_image(path) or NO_IMAGE
+        unused |= tree.unused
     label_files = sorted(path for path in files if path.is_relative_to(labels) and structure_kind(path))
-    scan = sort_series(sorted(path for path in files - set(label_files) if path.is_relative_to(images)))
-    found = _SortedSeries(series=scan.series, unused=dict(scan.skipped))
+    others = files - set(label_files)
+    scan = sort_series(sorted(path for path in others if path.is_relative_to(images)))
+    unused |= {path: "not in the folder of the images" for path in others if not path.is_relative_to(images)}
+    found = _SortedSeries(series=scan.series, unused=unused | scan.skipped)
+    series = {one.series_uid for one in scan.series}
     for path in label_files:
         try:
-            for uid in referenced_series(path):
-                found.labels[uid].append(path)
+            references = referenced_series(path)
         except DecathleteError as problem:
             found.unused[path] = problem.problem
+            continue
+        if not references & series:
+            found.unused[path] = "a label that refers to no series in the folder of the images"
+        for uid in references & series:
+            found.labels[uid].append(path)
     return found
 
 
@@ -160,6 +169,13 @@ def _cases_of_channels(
         else:
             reason = "no label refers to this series" if fitting[0] else "a series of another modality"
             found.unused.update({path: reason for series in of_study for path in series.files})
+            found.unused.update(
+                {
+                    label: "a label of a series of another modality"
+                    for series in of_study
+                    for label in found.labels.get(series.series_uid, [])
+                }
+            )
     return parts
 
 
@@ -186,3 +202,31 @@ def _patients(parts: Sequence[tuple[tuple[DicomSeries, ...], Path]]) -> list[str
 
 def _path(series: DicomSeries) -> Path:
     return series.files[0] if len(series.files) == 1 and series.n_slices > 1 else series.folder
+
+
+def _why_not_one_image(series: DicomSeries, label: Path) -> str | None:
+    """Return why a series cannot be read as one image: a file with all frames, or a folder of its own."""
+    if len(series.folders) > 1:
+        return f"the slices of one series lie in several folders: {describe_folders(series)}: put them into one folder"
+    if len(series.files) == 1 or lies_alone(series, besides=(label,)):
+        return None
+    return f"{series.folder}: other DICOM images lie beside the slices of this series: give it a folder of its own"
+
+
+def _structure_names(cases: Sequence[Case], root: Path) -> tuple[str, ...]:
+    """Return the names of the structures of all cases; names that differ in case only are one.
+
+    Raises:
+        DatasetError: label objects cannot be read; lists all.
+    """
+    names: dict[str, str] = {}
+    problems = []
+    for case in cases:
+        try:
+            for structure in list_structures(case.label) if case.label else ():
+                names.setdefault(structure.name.lower(), structure.name)
+        except ImageError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise problems_found(problems, where=root, remedy="fix these labels, or leave them out", kind=DatasetError)
+    return tuple(names.values())

@@ -139,8 +139,9 @@ def _read_dicom(
         )
     channels = tuple(parse_channels(names.channels))
     found = find_dicom_cases(root, names.images, names.labels or names.images, channels)
-    patterns = parse_structures(names.structures) if names.structures else {}
-    classes = names.classes or ",".join(patterns) or ",".join(n.replace(",", " ") for n in found.structure_names)
+    every = {n.replace(",", " ").replace("=", " "): n for n in found.structure_names}
+    patterns = parse_structures(names.structures) if names.structures else {} if names.classes else every
+    classes = names.classes or ",".join(patterns)
     labels = find_labels(classes, (), workers=1, where=root)
     values = {c.name: c.value for c in labels.foreground}
     cases = with_structures(found.cases, structure_names(values, patterns))

@@ -18,6 +18,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
+from decathlete.dataset.label_structures import match_all_structures
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, files_of, is_picture, output_suffix
@@ -104,6 +105,7 @@ def survey(
     problems = [problem for key in cases for problem in surveys[key].problems]
     if problems:
         raise problems_found(problems, where=spec.root, remedy=_REMEDY, kind=DatasetError)
+    match_all_structures(spec).log()
     _log_disagreements((found for key in cases for found in surveys[key].disagreements), target.suffix)
     return {key: surveys[key].jobs for key in cases}
 

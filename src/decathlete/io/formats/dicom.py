@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,18 @@ from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_
 from decathlete.io.dicom_header import DicomFile, Frame, kind_without_voxels, read_dicom_header
 from decathlete.io.dicom_numbers import read_stored_numbers
 from decathlete.io.dicom_reading import read_dicom
-from decathlete.io.folder_tree import INDEX
+from decathlete.io.folder_tree import INDEX, starts_like_dicom
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.itk import is_integer_header, read_itk_header
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
 sitk = lazy_import("SimpleITK")
+
+_WITHOUT_PREAMBLE = re.compile(
+    rb"\x02\0\0\0UL\x04\0|\x08\0[\x00\x05\x08\x12\x14\x16\x18]\0([A-Z]{2}|.\0\0\0)", re.DOTALL
+)
+"""The first element: the length of the header's group, or an element of group 8, of any encoding."""
 
 
 @IMAGE_FORMATS.register("dicom")
@@ -89,14 +95,14 @@ def read_frame_grid(path: Path, *, spacing: Triple | None = None) -> FrameGrid:
 
 
 def _is_dicom_file(path: Path) -> bool:
-    """Whether a file starts like DICOM part 10 (128 bytes, then ``DICM``) or is named ``.dcm``, and is no index."""
+    """Whether a file starts like DICOM part 10, or like DICOM without its preamble, or is named ``.dcm``."""
     if path.name.upper() == INDEX:
         return False
-    if path.suffix.lower() == ".dcm":
+    if path.suffix.lower() == ".dcm" or starts_like_dicom(path):
         return True
     try:
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            return _WITHOUT_PREAMBLE.match(stream.read(8)) is not None
     except OSError:
         return False
 

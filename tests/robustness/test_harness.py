@@ -40,7 +40,7 @@ from robustness.service_actions import judge_answer
 from robustness.views import MustFailError, UnsureError, view
 from robustness.views.structures import count_voxels
 
-COMPRESSED = ("dicom_rle", "dicom_jpeg2000")
+COMPRESSED = ("dicom_rle", "dicom_jpeg2000", "dicom_jpeg", "dicom_jpeg_lossless", "dicom_jpeg_ls")
 """Formats whose voxels the independent readers do not decode."""
 
 IMAGES = [name for name, form in load_formats().items() if "read" in form.actions and name not in COMPRESSED]

@@ -11,6 +11,7 @@ import numpy as np
 from decathlete.errors import ImageError
 
 TAGS = {
+    "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
     "SliceThickness": 0x00180050,
     "SpacingBetweenSlices": 0x00180088,
@@ -23,6 +24,7 @@ TAGS = {
     "PlaneOrientationSequence": 0x00209116,
     "SamplesPerPixel": 0x00280002,
     "PhotometricInterpretation": 0x00280004,
+    "PlanarConfiguration": 0x00280006,
     "NumberOfFrames": 0x00280008,
     "Rows": 0x00280010,
     "Columns": 0x00280011,

@@ -91,12 +91,12 @@ def check_alike(files: Sequence[DicomFile], where: Path) -> None:
             code="E-IMAGE-DICOM",
         )
     for one in files[1:]:
-        if (one.size_XY, one.samples) != (files[0].size_XY, files[0].samples):
+        if one.size_XYC != files[0].size_XYC:
             raise _different(files[0].path.name, one.path.name, where)
-        if one.photometric != files[0].photometric:
+        if one.pixels.photometric != files[0].pixels.photometric:
             raise ImageError(
                 f"slices {files[0].path.name} and {one.path.name} differ in their PhotometricInterpretation "
-                f"({files[0].photometric}, {one.photometric})",
+                f"({files[0].pixels.photometric}, {one.pixels.photometric})",
                 where=where,
                 remedy="keep only the slices of one volume in the folder, or export the series again",
                 code="E-IMAGE-DICOM",

@@ -5,9 +5,9 @@ Attributes are read as they are stored; a value that cannot be used is an error 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_attributes import TAGS, Attributes
-from decathlete.io.dicom_pixel_data import check_pixel_data
+from decathlete.io.dicom_pixel_data import PixelLayout, locate_pixel_data
 from decathlete.io.dicom_reading import read_dicom_stream
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_BITS = (1, 8, 16, 32)
 _NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "an RT structure set",
     "1.2.840.10008.5.1.4.1.1.481.": "an object of radiotherapy",
@@ -64,21 +65,18 @@ class DicomFile:
     """One file with at least one frame.
 
     Attributes:
-        samples: numbers per voxel.
-        photometric: how numbers are shown, e.g. MONOCHROME2.
-        is_encapsulated: whether frames are compressed, each for itself.
+        pixels: how the frames are stored.
     """
 
     path: Path
     series: str
-    photometric: str
-    size_XY: tuple[int, int]
-    samples: int
-    bits_allocated: int
-    bits_stored: int
-    is_signed: bool
-    is_encapsulated: bool
+    pixels: PixelLayout
     frames: tuple[Frame, ...]
+
+    @property
+    def size_XYC(self) -> tuple[int, int, int]:
+        """Columns, rows and channels of a frame."""
+        return self.pixels.columns, self.pixels.rows, self.pixels.n_channels
 
 
 def read_dicom_header(path: Path) -> DicomFile:
@@ -89,12 +87,29 @@ def read_dicom_header(path: Path) -> DicomFile:
         ImageError: an attribute cannot be used, or the pixel data do not fit it.
         ValueError: the file is damaged.
     """
+    with _open(path) as (reader, stream):
+        return reader.read(stream)
+
+
+def read_pixel_layout(path: Path) -> PixelLayout:
+    """Read how the frames of a file are stored, and check that it has as many as it declares.
+
+    Raises:
+        ImageError: an attribute cannot be used, or the pixel data do not fit it.
+        ValueError: the file is damaged.
+    """
+    with _open(path) as (reader, stream):
+        return reader.layout(stream)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[_Reader, BinaryIO]]:
     try:
         with path.open("rb") as stream:
             dataset = read_dicom_stream(
                 path, stream, stop_before_pixels=True, specific_tags=list(TAGS.values()), force=True
             )
-            return _Reader(path, dataset).read(stream)
+            yield _Reader(path, dataset), stream
     except (ImageError, OSError):
         raise
     except Exception as problem:  # pydicom raises anything where the content of a file is not DICOM
@@ -113,54 +128,65 @@ class _Reader(Attributes):
         kind = self._kind()
         if kind is not None and self.raw(self.dataset, "Rows") is None:
             raise NotAnImageError(self.path, kind)
-        rows, columns = self.integer("Rows"), self.integer("Columns")
-        samples, bits = self.integer("SamplesPerPixel", default=1), self.integer("BitsAllocated")
-        bits_stored = self.integer("BitsStored", default=bits)
-        n_frames = self._frame_count()
-        self._check_values(bits_stored, n_frames)
-        is_encapsulated = bool(self.dataset.file_meta.get("TransferSyntaxUID")) and (
-            self.dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        )
-        subsampled = self.text("PhotometricInterpretation") == "YBR_FULL_422" and not is_encapsulated
-        check_pixel_data(
-            self.path,
-            stream,
-            self.dataset,
-            frame_bytes=ceil(rows * columns * (2 if subsampled else samples) * bits / 8),
-            n_bytes=ceil(n_frames * rows * columns * (2 if subsampled else samples) * bits / 8),
-            n_frames=n_frames,
-            is_encapsulated=is_encapsulated,
-        )
+        pixels = self.layout(stream)
+        self._check_values(pixels)
         return DicomFile(
             path=self.path,
             series=self.text("SeriesInstanceUID"),
-            photometric=self.text("PhotometricInterpretation"),
-            size_XY=(columns, rows),
-            samples=samples,
-            bits_allocated=bits,
-            bits_stored=bits_stored,
-            is_signed=self.integer("PixelRepresentation", default=0, least=0) == 1,
-            is_encapsulated=is_encapsulated,
-            frames=self._frames(n_frames),
+            pixels=pixels,
+            frames=self._frames(pixels.n_frames),
         )
 
-    def _check_values(self, bits_stored: int, n_frames: int) -> None:
+    def layout(self, stream: BinaryIO) -> PixelLayout:
+        """Return how the frames are stored; the stream is at the pixel data."""
+        syntax = self.dataset.file_meta.get("TransferSyntaxUID")
+        _, is_little_endian = self.dataset.original_encoding
+        bits = self.integer("BitsAllocated")
+        pixels = PixelLayout(
+            path=self.path,
+            rows=self.integer("Rows"),
+            columns=self.integer("Columns"),
+            n_frames=self._frame_count(),
+            samples=self.integer("SamplesPerPixel", default=1),
+            bits_allocated=bits,
+            bits_stored=self.integer("BitsStored", default=bits),
+            is_signed=self.integer("PixelRepresentation", default=0, least=0) == 1,
+            photometric=self.text("PhotometricInterpretation"),
+            is_planar=self.integer("PlanarConfiguration", default=0, least=0) == 1,
+            syntax=str(syntax or ""),
+            is_encapsulated=bool(syntax) and syntax.is_encapsulated,
+            is_big_endian=not is_little_endian,
+        )
+        self._check_layout(pixels)
+        return locate_pixel_data(stream, self.dataset, pixels)
+
+    def _check_layout(self, pixels: PixelLayout) -> None:
+        """Reject combinations that no reader agrees on."""
+        bits, stored = pixels.bits_allocated, pixels.bits_stored
+        if bits not in _BITS:
+            raise self.unusable("BitsAllocated", f"it is {bits}, and must be one of {', '.join(map(str, _BITS))}")
+        if stored > bits:
+            raise self.unusable("BitsStored", f"it is {stored}, and {bits} bits are allocated")
+        high_bit = self.integer("HighBit", default=stored - 1, least=0)
+        if high_bit != stored - 1:
+            raise self.unusable("HighBit", f"it is {high_bit}, and {stored} bits are stored")
+        is_colour = pixels.photometric == "RGB" or pixels.photometric.startswith("YBR_")
+        if pixels.samples != (3 if is_colour else 1) or (bits == 1 and pixels.n_channels > 1):
+            shown = f"{pixels.samples}, with {pixels.photometric[:16] or 'no PhotometricInterpretation'}, {bits} bits"
+            raise self.unusable("SamplesPerPixel", f"it is {shown}")
+
+    def _check_values(self, pixels: PixelLayout) -> None:
         """Reject files whose stored numbers would be read as other intensities than those that are meant."""
-        high_bit = self.integer("HighBit", default=bits_stored - 1, least=0)
-        if high_bit != bits_stored - 1:
-            raise self.unusable("HighBit", f"it is {high_bit}, and {bits_stored} bits are stored")
-        reason = None
+        reason, remedy = None, "export it with RescaleSlope and RescaleIntercept, as grey values or RGB"
         if self.items(self.dataset, "ModalityLUTSequence"):
             reason = "stores its intensities by a lookup table (ModalityLUTSequence)"
-        elif self.text("PhotometricInterpretation") == "PALETTE COLOR" and n_frames > 1:
-            reason = f"has {n_frames} frames with a palette of colours (PALETTE COLOR)"
+        elif pixels.photometric == "PALETTE COLOR" and pixels.n_frames > 1:
+            reason = f"has {pixels.n_frames} frames with a palette of colours (PALETTE COLOR)"
+        elif "MOSAIC" in self.text("ImageType").split("\\"):
+            reason = "stores many slices side by side in one picture (a mosaic of Siemens)"
+            remedy = "convert it to NIfTI by dcm2niix, which separates the slices"
         if reason is not None:
-            raise ImageError(
-                f"{reason}, which is not supported",
-                where=self.path,
-                remedy="export it with RescaleSlope and RescaleIntercept, as grey values or RGB",
-                code="E-IMAGE-DICOM",
-            )
+            raise ImageError(f"{reason}, which is not supported", where=self.path, remedy=remedy, code="E-IMAGE-DICOM")
 
     def _kind(self) -> str | None:
         sop_class = self.text("SOPClassUID") or str(self.dataset.file_meta.get("MediaStorageSOPClassUID", ""))

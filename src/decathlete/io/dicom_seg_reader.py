@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
+from decathlete.io.dicom_frames import read_frames
+from decathlete.io.dicom_header import read_pixel_layout
 from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.dicom_structures import (
     StructureMask,
@@ -48,26 +50,13 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
     if header.get("PixelPaddingValue") is not None:
         declared.setdefault(int(header.PixelPaddingValue), "background")
     per_frame, shared = list(header.PerFrameFunctionalGroupsSequence), header.SharedFunctionalGroupsSequence[0]
-    for place, (groups, frame_YX) in enumerate(zip(per_frame, _frames(header), strict=True)):
+    for place, (groups, frame_YX) in enumerate(zip(per_frame, read_frames(read_pixel_layout(path)), strict=True)):
         segment = _item(groups, shared, "SegmentIdentificationSequence", path) if kind == "BINARY" else None
         for number, mask_YX in _segments(segment, frame_YX):
             check_declared(path, [number], declared)
             if number in numbers and mask_YX.any():
                 corner = _Placement(header, groups, geometry, path, place)
                 yield StructureMask(number=number, indices_ZYX=corner.indices(mask_YX))
-
-
-def _frames(dataset: Any) -> Iterator[NDArray[Any]]:
-    """Yield the frames; bit masks follow each other without padding, so a frame may start within a byte."""
-    if dataset.BitsAllocated != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
-        yield from pydicom.pixels.iter_pixels(dataset)
-        return
-    packed = np.frombuffer(dataset.PixelData, np.uint8)
-    size = dataset.Rows * dataset.Columns
-    for start in range(0, int(dataset.get("NumberOfFrames") or 1) * size, size):
-        first, last = start // 8, -(-(start + size) // 8)
-        bits = np.unpackbits(packed[first:last], bitorder="little")[start - 8 * first :][:size]
-        yield bits.reshape(dataset.Rows, dataset.Columns)
 
 
 def _segments(segment: Any, frame_YX: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.bool_]]]:

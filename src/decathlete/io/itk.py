@@ -1,4 +1,4 @@
-"""Read DICOM and write NRRD and MetaImage by SimpleITK. It uses LPS coordinates, where ``Geometry`` uses RAS."""
+"""Write NRRD and MetaImage by SimpleITK. It uses LPS coordinates, where ``Geometry`` uses RAS."""
 
 from __future__ import annotations
 
@@ -13,28 +13,7 @@ from decathlete.core.lazy_import import lazy_import
 
 sitk = lazy_import("SimpleITK")
 
-_FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-
-
-def is_integer_header(header: Any) -> bool:
-    """Whether the voxels of a header are integers."""
-    return header.GetPixelID() not in [getattr(sitk, name) for name in _FLOATS]
-
-
-def read_itk_header(path: Path) -> Any:
-    """Return a SimpleITK file reader with the header read: size, spacing, origin, direction, metadata."""
-    reader = _reader(path)
-    reader.ReadImageInformation()
-    return reader
-
-
-def _reader(path: Path) -> Any:
-    """Return a reader of DICOM alone: some of SimpleITK's other readers crash on damaged files."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    return reader
 
 
 def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry, *, is_compressed: bool = True) -> None:

@@ -18,6 +18,9 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -229,13 +232,39 @@ def _compress(content: bytes, syntax: str) -> bytes:
     dataset, stream = pydicom.dcmread(BytesIO(content)), BytesIO()
     if syntax == RLELossless:
         dataset.compress(syntax, generate_instance_uid=False)
-    else:  # pydicom's encoder needs larger slices
-        coded = imagecodecs.jpeg2k_encode(dataset.pixel_array, level=0, codecformat="j2k", resolutions=1)
-        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
-        dataset.PixelData = encapsulate([coded])
+    else:
+        dataset.PixelData = encapsulate([_encode(dataset, syntax)])
         dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def _encode(dataset: Dataset, syntax: str) -> bytes:
+    """Compress the pixels, unsigned and with as many bits as the encoder has."""
+    pixels = dataset.pixel_array
+    if syntax == JPEG2000Lossless:  # pydicom's encoder needs larger slices
+        return imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", resolutions=1)
+    dataset.PixelRepresentation = 0
+    if syntax == JPEGBaseline8Bit:
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        return imagecodecs.jpeg8_encode((pixels // 16).astype(np.uint8), level=95)
+    encode = imagecodecs.jpegls_encode if syntax == JPEGLSLossless else imagecodecs.ljpeg_encode
+    return encode(pixels.astype(np.uint16))
+
+
+def damage_codestream(data: bytes, random: Random) -> bytes:
+    """Change some bytes of the compressed pixels, most of them in the header of the codestream."""
+    found = find_element(data, "PixelData", last=True)
+    if found is None or found[2] < 20:
+        return data
+    changed = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 4, 8))):
+        last = min(found[2], 16 + random.choice((40, 120, 700, 10**6)))
+        at = found[1] + random.randrange(16, max(last, 17))  # after the table of offsets, and the head of the fragment
+        changed[at] = random.choice((0, 255, 127, 128, changed[at] ^ 1 << random.randrange(8), random.randrange(256)))
+    return bytes(changed)
 
 
 def _enhanced() -> Files:
@@ -296,12 +325,25 @@ _IN_ENHANCED: dict[str, FileMutation] = {
     "frames": shuffle_frames,
 }
 
+_COMPRESSED: dict[str, FileMutation] = {
+    **_IN_SERIES,
+    "codestream": on_any_file(damage_codestream),
+    "codestream_of_all": change_all(damage_codestream),
+}
+
 _ACTIONS = ("read", "check", "predict")
+_SYNTAXES = {
+    "dicom_rle": RLELossless,
+    "dicom_jpeg2000": JPEG2000Lossless,
+    "dicom_jpeg": JPEGBaseline8Bit,
+    "dicom_jpeg_lossless": JPEGLosslessSV1,
+    "dicom_jpeg_ls": JPEGLSLossless,
+}
 FORMATS = (
     Format(name="dicom_series", make=_series, entry=_FOLDER, mutations=_IN_SERIES, actions=_ACTIONS),
     *(
-        Format(name=name, make=_compressed(syntax), entry=_FOLDER, mutations=_IN_SERIES, actions=_ACTIONS, weight=0.5)
-        for name, syntax in (("dicom_rle", RLELossless), ("dicom_jpeg2000", JPEG2000Lossless))
+        Format(name=name, make=_compressed(syntax), entry=_FOLDER, mutations=_COMPRESSED, actions=_ACTIONS, weight=0.5)
+        for name, syntax in _SYNTAXES.items()
     ),
     Format(name="dicom_enhanced", make=_enhanced, entry=_ENHANCED, mutations=_IN_ENHANCED, actions=_ACTIONS),
 )

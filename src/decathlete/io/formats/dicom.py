@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, Triple
-from decathlete.core.lazy_import import lazy_import
 from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import ImageError, NotAnImageError
+from decathlete.io.dicom_frames import read_frames
 from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_once
 from decathlete.io.dicom_header import DicomFile, Frame, kind_without_voxels, read_dicom_header
-from decathlete.io.dicom_numbers import read_stored_numbers
+from decathlete.io.dicom_pixel_data import PixelLayout
 from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.folder_tree import INDEX, starts_like_dicom
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
-from decathlete.io.itk import is_integer_header, read_itk_header
 from decathlete.io.read_errors import translate_read_error
-from decathlete.io.volumes import Volume
-
-sitk = lazy_import("SimpleITK")
+from decathlete.io.volumes import Volume, smallest_integer
 
 _WITHOUT_PREAMBLE = re.compile(
     rb"\x02\0\0\0UL\x04\0|\x08\0[\x00\x05\x08\x12\x14\x16\x18]\0([A-Z]{2}|.\0\0\0)", re.DOTALL
@@ -63,25 +59,25 @@ class Dicom(ImageFormat):
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """Read the headers of all slices."""
         files = _read_files(path)
-        return _channels(files[0]), _place(files, path, spacing).geometry
+        return files[0].pixels.n_channels, _place(files, path, spacing).geometry
 
     def read_volume(self, path: Path, *, as_float32: bool = False, spacing: Triple | None = None) -> Volume:
-        """All voxels, rescaled; as float32 each slice by its own slope and intercept (PET has one per slice)."""
+        """All voxels, each frame rescaled by its own slope and intercept (PET has one per slice)."""
         files = _read_files(path)
         grid = _place(files, path, spacing)
-        if path.is_dir():
-            array = _read_series([frame.path for frame in grid.frames], as_float32, _channels(files[0]))
-            array = _as_measured(array, {file.path: file for file in files}, grid.frames)
-        else:
-            array = _read_frames(files[0], grid.frames)
-        return Volume(array_CZYX=array.reshape(-1, *grid.geometry.shape_ZYX), geometry=grid.geometry)
+        kind = np.dtype(np.float32) if as_float32 else _number_type(files)
+        array_CZYX = np.empty((files[0].pixels.n_channels, *grid.geometry.shape_ZYX), kind)
+        places = {(frame.path, frame.number): z for z, frame in enumerate(grid.frames)}
+        for file in files:
+            for frame, stored in zip(file.frames, read_frames(file.pixels), strict=True):
+                measured = _rescale(_as_measured(file, stored), frame, kind)
+                with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, which is reported
+                    array_CZYX[:, places[frame.path, frame.number]] = np.moveaxis(np.atleast_3d(measured), -1, 0)
+        return Volume(array_CZYX=array_CZYX, geometry=grid.geometry)
 
     def holds_integers(self, path: Path) -> bool:
-        """Type of the file or of the first slice, rescaled."""
-        files = _read_files(path)
-        if len(files[0].frames) > 1:
-            return all(_is_whole(frame) for frame in files[0].frames)
-        return is_integer_header(read_itk_header(files[0].path))
+        """Whether all slopes and intercepts are integers."""
+        return _number_type(_read_files(path)).kind in "iu"
 
 
 def read_frame_grid(path: Path, *, spacing: Triple | None = None) -> FrameGrid:
@@ -187,74 +183,43 @@ def _single(file: DicomFile) -> DicomFile:
 
 def _place(files: Sequence[DicomFile], path: Path, spacing: Triple | None) -> FrameGrid:
     check_alike(files, path)
-    return place_frames([frame for file in files for frame in file.frames], files[0].size_XY, path, spacing)
+    size_XY = files[0].size_XYC[:2]
+    return place_frames([frame for file in files for frame in file.frames], size_XY, path, spacing)
 
 
-def _channels(file: DicomFile) -> int:
-    """Channels as SimpleITK reads them: a palette becomes colours."""
-    return int(read_itk_header(file.path).GetNumberOfComponents())
+def _as_measured(file: DicomFile, stored: NDArray[Any]) -> NDArray[Any]:
+    """Invert radiographs that are to be shown inverted (MONOCHROME1); numbers of slices in space are measurements."""
+    if file.pixels.photometric != "MONOCHROME1" or len(file.frames) > 1 or file.frames[0].position is not None:
+        return stored
+    return (-1 if file.pixels.is_signed else 2**file.pixels.bits_stored - 1) - stored.astype(np.int64)
 
 
-def _read_series(paths: Sequence[Path], as_float32: bool, channels: int) -> NDArray[Any]:
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in paths])
-    if as_float32:  # otherwise the slope of the first slice decides the number type, and rounds the others
-        reader.SetOutputPixelType(sitk.sitkFloat32 if channels == 1 else sitk.sitkVectorFloat32)
-    with _silence_reader():
-        return _channels_first(reader.Execute())
+def _number_type(files: Sequence[DicomFile]) -> np.dtype[Any]:
+    """The smallest integers for what may be stored, or float32 if a slope or an intercept is not an integer."""
+    if not all(_is_whole(frame) for file in files for frame in file.frames):
+        return np.dtype(np.float32)
+    bounds = [
+        frame.slope * number + frame.intercept
+        for file in files
+        for frame in file.frames
+        for number in _stored_range(file.pixels)
+    ]
+    return smallest_integer(np.array(bounds))
 
 
-def _channels_first(image: Any) -> NDArray[Any]:
-    array: NDArray[Any] = sitk.GetArrayFromImage(image)
-    return np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array
-
-
-def _read_frames(file: DicomFile, ordered: Sequence[Frame]) -> NDArray[Any]:
-    """The frames of one file in their order in space; each by its own slope and intercept."""
-    if len(ordered) == 1:
-        return _as_measured(_channels_first(sitk.ReadImage(str(file.path))), {file.path: file}, ordered)
-    order = [frame.number - 1 for frame in ordered]
-    if file.samples > 1 or file.bits_allocated not in (8, 16, 32):
-        with _silence_reader():
-            return _channels_first(sitk.ReadImage(str(file.path)))[..., order, :, :]
-    return _rescale(read_stored_numbers(file)[order], ordered)
-
-
-def _as_measured(array: NDArray[Any], file_of: Mapping[Path, DicomFile], frames: Sequence[Frame]) -> NDArray[Any]:
-    """Undo ITK's inversion of slices that are to be shown inverted (MONOCHROME1): their numbers are measurements.
-
-    Images without a position, such as radiographs, stay as ITK gives them.
-    """
-    files = [file_of[frame.path] for frame in frames]
-    if files[0].photometric != "MONOCHROME1" or frames[0].position is None:
-        return array
-    greatest = [-1 if file.is_signed else 2**file.bits_stored - 1 for file in files]  # ITK: greatest + least - number
-    inverted = zip(frames, greatest, strict=True)
-    sums = np.array([frame.slope * number + 2 * frame.intercept for frame, number in inverted])[:, None, None]
-    out: NDArray[Any] = sums - array
-    return out.astype(array.dtype) if array.dtype.kind == "f" else np.rint(out).astype(np.int32)
-
-
-def _rescale(stored_ZYX: NDArray[Any], frames: Sequence[Frame]) -> NDArray[Any]:
-    if all(_is_whole(frame) for frame in frames):
-        kind = np.int64 if stored_ZYX.dtype.itemsize == 4 else np.int32
-        whole_ZYX: NDArray[Any] = stored_ZYX + np.array([int(f.intercept) for f in frames], kind)[:, None, None]
-        return whole_ZYX
-    slopes, intercepts = (np.array([getattr(f, n) for f in frames])[:, None, None] for n in ("slope", "intercept"))
-    rescaled_ZYX: NDArray[np.float32] = (stored_ZYX * slopes + intercepts).astype(np.float32)
-    return rescaled_ZYX
+def _stored_range(pixels: PixelLayout) -> tuple[int, int]:
+    half = 2 ** (pixels.bits_stored - 1)
+    return (-half, half - 1) if pixels.is_signed else (0, 2 * half - 1)
 
 
 def _is_whole(frame: Frame) -> bool:
-    return frame.slope == 1 and abs(frame.intercept) < 2**24 and frame.intercept == round(frame.intercept)
+    return all(abs(number) < 2**24 and number == round(number) for number in (frame.slope, frame.intercept))
 
 
-@contextmanager
-def _silence_reader() -> Iterator[None]:
-    """Keep ITK's own warnings (uneven slices, odd tags) from the terminal: what matters is checked here."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+def _rescale(stored: NDArray[Any], frame: Frame, kind: np.dtype[Any]) -> NDArray[Any]:
+    if frame.slope == 1 and frame.intercept == 0:
+        return stored
+    if kind.kind == "f":
+        return stored * frame.slope + frame.intercept
+    whole: NDArray[Any] = stored.astype(np.int64) * int(frame.slope) + int(frame.intercept)
+    return whole

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from decathlete.errors import ImageError
+from decathlete.io.headers.jpeg_frame import read_jpeg_frame
 from decathlete.io.headers.picture import ColourKind, alpha_error, check_upright
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import MAX_AXIS, check_sizes, damage_error
@@ -27,6 +28,7 @@ _JPEG_INFLATION = 1024
 _LOSSLESS = frozenset(_INFLATION)
 _KINDS: dict[int, ColourKind] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 6: "rgb"}
 _REDUCED_IMAGE = 1
+_PLANAR = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,8 @@ class _Reader:
         check_upright(self.path, self._one(tags, 274, 1))
         kind = _KINDS[self._one(tags, 262)]
         self._check_parts(tags, (width, height), samples * bits, compression)
+        if compression in _JPEG:
+            self._check_jpeg_parts(tags, (width, height), 1 if self._one(tags, 284, 1) == _PLANAR else samples, bits)
         return TiffPage(
             number=number,
             width=width,
@@ -187,6 +191,31 @@ class _Reader:
         self.needed += claimed // inflation
         if self.needed > self.size:  # many directories may name the same bytes
             raise damage_error(self.path, "its pages declare more voxels than the file can hold")
+
+    def _check_jpeg_parts(
+        self, tags: Mapping[int, tuple[int, int, bytes]], size: tuple[int, int], samples: int, bits: int
+    ) -> None:
+        """Compare the header of each JPEG codestream with the strip or tile that it fills: a decoder believes it."""
+        tiled = 324 in tags
+        width, rows = (
+            (self._one(tags, tag) for tag in (322, 323)) if tiled else (size[0], self._one(tags, 278, size[1]))
+        )
+        heights = (
+            {rows} if tiled else {min(rows, size[1]), size[1] - (size[1] - 1) // rows * rows}
+        )  # the last is shorter
+        offsets, counts = (self._values(tags, tag) for tag in ((324, 325) if tiled else (273, 279)))
+        for offset, count in zip(offsets, counts, strict=True):
+            try:
+                frame = read_jpeg_frame(self._read(offset, count))
+            except ValueError as problem:
+                raise damage_error(self.path, str(problem)) from None
+            found = (frame.width, frame.components, frame.precision)
+            if found != (width, samples, bits) or frame.height not in heights:
+                raise damage_error(
+                    self.path,
+                    f"a codestream has {frame.width} x {frame.height} pixels, {frame.components} samples of "
+                    f"{frame.precision} bits; its part of the page has {width} x {max(heights)}, {samples} of {bits}",
+                )
 
     def _palette(self, tags: Mapping[int, tuple[int, int, bytes]], bits: int) -> tuple[tuple[int, int, int], ...]:
         values = self._values(tags, 320)

@@ -303,7 +303,9 @@ def test_a_killed_run_leaves_no_probabilities_and_is_repeated(model, images, tmp
 def test_within_a_limit_of_memory_one_case_is_there_at_a_time(model, images, tmp_path, monkeypatch):
     there, most = [], []
     prepare, write = Predictor.prepare, output_kind.write_label
-    monkeypatch.setattr(Predictor, "prepare", lambda *a: (there.append(1), most.append(len(there)), prepare(*a))[-1])
+    monkeypatch.setattr(
+        Predictor, "prepare", lambda *a, **k: (there.append(1), most.append(len(there)), prepare(*a, **k))[-1]
+    )
     monkeypatch.setattr(output_kind, "write_label", lambda *a, **k: (there.pop(), write(*a, **k))[-1])
     predict_files(load(model, memory_gb=1), images, tmp_path / "out")
     assert (most, there) == ([1, 1, 1], [])

@@ -501,11 +501,11 @@ def test_a_failed_computation_does_not_stop_the_others(settings: ServiceSettings
         predictor = load_predictor(folder, options)
         prepare, n_calls = predictor.prepare, []
 
-        def fail_first(image: Any, case_id: str = "") -> Any:
-            n_calls.append(case_id)
+        def fail_first(image: Any, **names: str) -> Any:
+            n_calls.append(1)
             if len(n_calls) == 1:
                 raise ValueError("of the patient Jane Doe")
-            return prepare(image, case_id)
+            return prepare(image, **names)
 
         predictor.prepare = fail_first  # type: ignore[method-assign]
         return predictor
@@ -649,9 +649,9 @@ def test_warnings_about_the_image_belong_to_its_job(settings: ServiceSettings) -
         predictor = load_predictor(folder, options)
         prepare = predictor.prepare
 
-        def warn(image: Any, case_id: str = "") -> Any:
+        def warn(image: Any, **names: str) -> Any:
             logging.getLogger("decathlete.io.dicom_grid").warning("%s: slices are uneven", settings.data / "jobs")
-            return prepare(image, case_id)
+            return prepare(image, **names)
 
         predictor.prepare = warn  # type: ignore[method-assign]
         return predictor

@@ -130,7 +130,7 @@ class LabelSet(Schema):
 
     @property
     def kind(self) -> LabelKind:
-        """What the output channels are: exclusive ``classes``, the background included, or overlapping ``regions``."""
+        """Kind of the output channels: exclusive ``classes``, the background included, or overlapping ``regions``."""
         return "regions" if self.regions else "classes"
 
     @property

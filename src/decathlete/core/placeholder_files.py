@@ -34,7 +34,7 @@ class Placeholder:
 
     @property
     def problem(self) -> str:
-        """What is wrong, as a clause about the file."""
+        """The problem, as a clause about the file."""
         return f"is {self.content}"
 
 

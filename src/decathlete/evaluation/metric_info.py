@@ -20,8 +20,8 @@ class MetricInfo(Schema):
 
     Attributes:
         name: registered name: key and column of its values.
-        title, long_title, unit, direction, digits, if_one_empty, absent_value, headline_mean,
-            in_headline: see :class:`~decathlete.evaluation.metrics.Metric`.
+        title, long_title, unit, direction, digits: of the metric.
+        if_one_empty, absent_value, headline_mean, in_headline: of the metric.
         is_share: whether values lie between 0 and 1, so that a bar can show them.
         settings: of the component.
     """
@@ -61,8 +61,8 @@ class MetricInfo(Schema):
         """Return the metric as it is shown where lengths are in ``unit``, although its names say mm.
 
         >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).in_unit("pixel").heading for metric in make_metrics()]
-        ['Dice', 'IoU', 'NSD', 'HD95 px']
+        >>> print(*(MetricInfo.of(metric).in_unit("pixel").heading for metric in make_metrics()), sep=", ")
+        Dice, IoU, NSD, HD95 px
         """
         if unit != PIXEL:
             return self
@@ -77,8 +77,8 @@ class MetricInfo(Schema):
         """Title and unit, for the head of a table.
 
         >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
-        ['Dice', 'IoU', 'NSD', 'HD95 mm']
+        >>> print(*(MetricInfo.of(metric).heading for metric in make_metrics()), sep=", ")
+        Dice, IoU, NSD, HD95 mm
         """
         return f"{self.title} {self.unit}".rstrip()
 
@@ -95,8 +95,8 @@ class MetricInfo(Schema):
         """Return name and settings in words, for messages.
 
         >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
-        ['dice', 'nsd (tolerance_mm 1)']
+        >>> print(*(MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])), sep=", ")
+        dice, nsd (tolerance_mm 1)
         """
         settings = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
         return f"{self.name} ({settings})" if settings else self.name

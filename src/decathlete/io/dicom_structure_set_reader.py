@@ -51,7 +51,7 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int], warn: Warn) ->
             region = _Region(path, declared[number], geometry)
             region.add(item.get("ContourSequence") or [])
             region.describe(warn)
-            yield from region.fill(number)
+            yield from region.fill_slices(number)
 
 
 class _Region:
@@ -104,7 +104,7 @@ class _Region:
             if count:
                 warn(f"{self._name}: {count} {problem}", remedy)
 
-    def fill(self, number: int) -> Iterator[StructureMask]:
+    def fill_slices(self, number: int) -> Iterator[StructureMask]:
         _, height, width = self._geometry.shape_ZYX
         for place, of_slice in sorted(self._outlines.items()):
             y, x = np.nonzero(fill_contours(of_slice, (height, width)))

@@ -49,7 +49,7 @@ class ExportedPlans(ExportResult):
 
     @property
     def summary(self) -> str:
-        """Where they are, and how to use them together."""
+        """The places of the exports, and how to use them together."""
         return "\n".join([*(part.summary for part in self.parts), self.parts[0].describe_joint_use(self.parts)])
 
 

@@ -122,7 +122,7 @@ def test_uploads_of_a_plugins_format_are_recognised(tmp_path: Path) -> None:
 
 
 def test_a_compressed_file_is_recognised_by_its_content(tmp_path: Path) -> None:
-    write_label(tmp_path / "x.nii.gz", np.ones((3, 4, 5), int), Geometry.plain((3, 4, 5), (1.0, 1.0, 1.0)))
+    write_label(tmp_path / "x.nii.gz", np.ones((3, 4, 5), int), Geometry.plain((3, 4, 5)))
     (tmp_path / "x.nii.gz").rename(tmp_path / "x.png")
     with pytest.raises(ImageError, match=r"is a NIfTI file, and its name ends with .png\n.*rename it to x.nii.gz"):
         read_image(tmp_path / "x.png")

@@ -65,7 +65,7 @@ class Arrays(ImageFormat):
     def read_volume(self, path, *, as_float32=False):
         with path.open("rb") as stream, np.load(stream) as stored:
             image_CZYX = stored[self.settings.array]
-        return Volume(array_CZYX=image_CZYX, geometry=Geometry.plain(image_CZYX.shape[1:], (2.0, 1.0, 1.0)))
+        return Volume(array_CZYX=image_CZYX, geometry=Geometry.plain(image_CZYX.shape[1:], spacing_ZYX=(2.0, 1.0, 1.0)))
 
     def write_volume(self, path, array_CZYX, geometry):
         with path.open("wb") as stream:

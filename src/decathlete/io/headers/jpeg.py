@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 from decathlete.errors import ImageError
+from decathlete.io.headers.jpeg_frame import MAX_SCANS
 from decathlete.io.headers.picture import MAX_JPEG_INFLATION, PictureHeader, check_upright, exif_orientation
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import check_sizes, damage_error
@@ -17,8 +18,6 @@ _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD8))
 _SCAN, _END = 0xDA, 0xD9
 _APP1, _EXIF = 0xE1, b"Exif\0\0"
 _MAX_SEGMENTS = 10_000
-MAX_SCANS = 100
-"""libjpeg writes 10 for a progressive picture in colours."""
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """With a length after it. In the data of a scan, 0xFF is followed by 0 or by a restart marker."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 _START, _SCAN, _END = b"\xff\xd8", 0xDA, 0xD9
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-_MAX_SCANS = 100
+MAX_SCANS = 100
+"""libjpeg writes 10 for a progressive picture in colours."""
 _MAX_SEGMENTS = 10_000
 
 
@@ -58,8 +59,8 @@ def read_jpeg_frame(content: bytes) -> JpegFrame:
         at += 2 + length
     if frame is None:
         raise ValueError("its codestream contains no frame")
-    if content.count(b"\xff\xda", at) > _MAX_SCANS:
-        raise ValueError(f"its codestream has more than {_MAX_SCANS} scans")
+    if content.count(b"\xff\xda", at) > MAX_SCANS:
+        raise ValueError(f"its codestream has more than {MAX_SCANS} scans")
     return frame
 
 

@@ -164,7 +164,7 @@ def test_a_given_spacing_and_bad_names_are_those_of_one_machine(
     voxels = np.random.default_rng(0).normal(size=(20, 22, 24)).astype("<f4").tobytes()
     for name in ("a", "b", "line\nbreak", "another\nbreak"):
         (images / f"{name}.nrrd").write_bytes(header.encode() + voxels)
-    options = ("--model", model, "--input", images, "--device", "cpu", "--spacing", "2,1,1")
+    options = ("--model", model, "--input", images, "--device", "cpu", "--spacing", "2,1,1", *ENGINE)
     expected = command("predict", *options, "--output", tmp_path / "expected")
     done = command("predict", *options, "--output", tmp_path / "done", "--cluster", cluster.address)
     assert done.code == expected.code == 2

@@ -26,7 +26,7 @@ COMMANDS: dict[str, CommandSource] = {
 
 IMPORTS = {
     "nnunet": CommandSource(
-        "decathlete.cli.imports:import_nnunet", "Import a trained nnU-Net v2 model with all its folds."
+        "decathlete.cli.imports:import_nnunet", "Import a trained nnU-Net v2 model with its folds."
     ),
     "dynunet": CommandSource(
         "decathlete.cli.imports:import_dynunet", "Import a checkpoint of NVIDIA's nnU-Net for PyTorch."

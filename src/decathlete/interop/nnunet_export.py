@@ -203,10 +203,9 @@ def _notes(bundle: ModelBundle) -> list[str]:
     notes = []
     labels, exported = record.plan.labels, nnunet_labels(record.plan.labels)
     if labels.ignore != exported.ignore:
-        classes = "classes of its regions" if labels.regions else "classes"
         notes.append(
             f"the ignore label {labels.ignore} is {exported.ignore} in nnU-Net, which requires the value after the "
-            f"{classes}"
+            "exported classes"
         )
     if _mirror_axes(bundle) != tuple(record.mirror_axes):
         notes.append(

@@ -158,25 +158,30 @@ def series_uid(image: Path) -> str | None:
 
 
 def are_parts(found: Sequence[DicomSeries]) -> bool:
-    """Return whether several lists of slices are parts of one series, not copies of it: no two share a position."""
+    """Return whether several lists of slices are parts of one series, not copies of it.
+
+    No two parts share a position or the identifier of a slice; a copy with other positions has the same identifiers.
+    """
     if len({one.orientation for one in found}) > 1:
         return False
     seen: set[str] = set()
     for one in found:
-        places = {_place_text(file) for file in one.files}
-        if "" in places or seen & places:
+        places, uids = (set(texts) for texts in zip(*map(_identity, one.files), strict=True))
+        if "" in places or seen & (places | uids):
             return False
-        seen |= places
+        seen |= places | uids - {""}
     return True
 
 
-def _place_text(file: Path) -> str:
-    """Return the position of a slice as it is stored; empty: it is not stored, or cannot be read."""
+def _identity(file: Path) -> tuple[str, str]:
+    """Return position and identifier of a slice as they are stored; empty: not stored, or not to be read."""
+    names = ("ImagePositionPatient", "SOPInstanceUID")
     try:
-        header = read_dicom(file, stop_before_pixels=True, specific_tags=["ImagePositionPatient"], force=True)
-        return _text(header, "ImagePositionPatient")
+        header = read_dicom(file, stop_before_pixels=True, specific_tags=list(names), force=True)
+        place, uid = (_text(header, name) for name in names)
     except Exception:  # pydicom raises anything
-        return ""
+        return "", ""
+    return place, uid
 
 
 def describe_folders(series: DicomSeries) -> str:

@@ -201,6 +201,17 @@ def test_copies_of_a_series_are_images(tmp_path: Path) -> None:
     assert shapes(choose(tmp_path / "in", tmp_path / "links")) == {"A": [(5, 6, 7)], "B": [(5, 6, 7)]}
 
 
+def test_a_moved_copy_of_a_series_is_an_image(tmp_path: Path) -> None:
+    """Its slices have other positions, but the identifiers of the original."""
+    original, moved = (write_series(tmp_path / "in" / name, ZEROS, series="s") for name in ("A", "B"))
+    for path, copy in zip(sorted(original.iterdir()), sorted(moved.iterdir()), strict=True):
+        dataset = pydicom.dcmread(copy)
+        dataset.SOPInstanceUID = pydicom.dcmread(path).SOPInstanceUID
+        dataset.ImagePositionPatient = [x + 0.25 for x in dataset.ImagePositionPatient]
+        dataset.save_as(copy)
+    assert shapes(choose(tmp_path / "in", tmp_path / "links")) == {"A": [(5, 6, 7)], "B": [(5, 6, 7)]}
+
+
 def test_slices_with_equal_names_in_two_folders_are_staged_beside_each_other(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "in" / "A", ZEROS, series="s")
     move_every_second(folder, tmp_path / "in" / "B")

@@ -189,7 +189,7 @@ def test_a_class_of_no_region_does_not_raise_the_ignore_label(tmp_path: Path) ->
     ignore = declared.pop("ignore")
     values = {v for value in declared.values() for v in (value if isinstance(value, list) else [value])}
     assert ignore == max(values) + 1 == 3
-    assert "the ignore label 7 is 3 in nnU-Net, which requires the value after the classes of its regions" in made.notes
+    assert "the ignore label 7 is 3 in nnU-Net, which requires the value after the exported classes" in made.notes
     assert import_nnunet(tmp_path / "theirs", tmp_path / "back").bundle.record.plan.labels.ignore == 3
 
 

@@ -224,7 +224,7 @@ def test_fold_all_is_the_network_trained_on_all_cases(tmp_path: Path) -> None:
     assert "folds 0, 1 are not imported" in said
     alone, name = ModelBundle.load(tmp_path / "all"), "encoder.0.0.conv.weight"
     assert alone.record.n_networks == 1
-    assert torch.equal(alone.build().state_dict()[name], every.bundle.build(1).state_dict()[name])
+    assert torch.equal(alone.build().state_dict()[name], every.bundle.build(number=1).state_dict()[name])
     for fold in ("fold_0", "fold_1"):
         shutil.rmtree(model / fold)
     assert import_nnunet(model, tmp_path / "only").folds == ("all",)

@@ -185,7 +185,8 @@ def test_a_segmentation_with_frames_of_another_size_is_damage(tmp_path: Path) ->
     def enlarge(codestream: bytearray) -> None:
         struct.pack_into(">2H", codestream, codestream.find(b"\xff\xc0") + 5, 24000, 28000)
 
-    compress(path, "50", VOXELS_ZYX, enlarge)
+    background_ZYX = np.zeros_like(VOXELS_ZYX)
+    compress(path, "50", background_ZYX, enlarge)
     dataset = pydicom.dcmread(path)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
     dataset.Modality, dataset.SegmentationType = "SEG", "LABELMAP"

@@ -139,7 +139,10 @@ def _points_of(path: Path, contour: Any) -> NDArray[np.float64]:
     numbers = np.array([float(value) for value in listed])
     if len(numbers) % 3 or not np.isfinite(numbers).all():
         raise damaged(path, ValueError("a contour is not a list of points"))
-    return numbers.reshape(-1, 3)
+    points = numbers.reshape(-1, 3)
+    if len(points) < (n_declared := int(contour.get("NumberOfContourPoints") or 0)):
+        raise damaged(path, ValueError(f"a contour has {len(points)} of {n_declared} points"))
+    return points
 
 
 def _without_copies(outlines: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:

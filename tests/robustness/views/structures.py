@@ -70,8 +70,10 @@ def _contours(dataset: Any) -> dict[str, tuple[int, int]]:
             if contour.ContourGeometricType != "CLOSED_PLANAR":
                 raise UnsureError("not a closed contour")
             points = np.array(contour.ContourData, float)
-            if points.size < 9 or points.size % 3 or not np.isfinite(points).all():
-                raise MustFailError("not a list of at least three points")
+            if points.size % 3 or not np.isfinite(points).all():
+                raise MustFailError("not a list of points")
+            if points.size < 9:  # a mark, which encloses nothing
+                continue
             voxels = (points.reshape(-1, 3) - _ORIGIN_XYZ) / _SPACING_XYZ
             if np.ptp(voxels[:, 2]) > 0.5:
                 raise MustFailError("a contour across slices")

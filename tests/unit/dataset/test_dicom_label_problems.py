@@ -94,7 +94,7 @@ def repeat(dataset: Any) -> None:
 def add_short(dataset: Any) -> None:
     for data in ([1.0, 2.0, 3.0], [], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]):
         other = copy.deepcopy(contours(dataset)[0])
-        other.ContourData = data
+        other.ContourData, other.NumberOfContourPoints = data, len(data) // 3
         contours(dataset).append(other)
 
 
@@ -141,7 +141,11 @@ def test_contours_that_are_not_used_are_said(tree: Path, edit: Edit, problem: st
 
 def test_contours_that_reach_less_than_a_voxel_beyond_the_image_are_usual(tree: Path) -> None:
     edge = [-30.5, 20.0, 5.0 + 2, -20.0, 20.0, 5.0 + 2, -20.0, 25.0, 5.0 + 2]
-    edit_label(tree, "A", lambda d: setattr(contours(d)[0], "ContourData", edge))
+
+    def move(dataset: Any) -> None:
+        contours(dataset)[0].ContourData, contours(dataset)[0].NumberOfContourPoints = edge, 3
+
+    edit_label(tree, "A", move)
     assert not [p for p in check(tree).problems if p.code == "E-DATASET-CONTOURS"]
 
 
@@ -174,6 +178,16 @@ def test_contradictions_are_errors(tree: Path, name: str, edit: Edit, problem: s
     assert problem in error.message
     assert error.file == f"{name}/CT/mask/L.dcm"
     assert problem in convert(tree, *CT, "-o", tree.parent / "out")
+
+
+@pytest.mark.parametrize("n_points", [0, 3])
+def test_contours_with_fewer_points_than_declared_are_damaged(tree: Path, n_points: int) -> None:
+    def cut(dataset: Any) -> None:
+        contours(dataset)[0].ContourData = list(contours(dataset)[0].ContourData)[: 3 * n_points]
+
+    edit_label(tree, "A", cut)
+    (error,) = check(tree).errors
+    assert f"a contour has {n_points} of " in error.message
 
 
 def test_contours_that_all_lie_beyond_the_image_are_an_error(tree: Path) -> None:

@@ -263,6 +263,12 @@ def test_ome_planes_without_a_page_of_their_own_are_rejected(planes: list[str], 
         read_image(write_ome(tmp_path / "o.ome.tif", 1, 3, *planes))
 
 
+def test_complex_numbers_are_rejected(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.full((8, 9), 1 + 2j, np.complex64))
+    with pytest.raises(ImageError, match="contains complex numbers"):
+        read_image(tmp_path / "x.tif")
+
+
 def test_an_ome_file_of_several_images_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="contains 2 images") as caught:
         read_image(write_ome(tmp_path / "o.ome.tif", 1, 3, images=2))

@@ -140,13 +140,25 @@ class _Reader:
             height=height,
             samples=samples,
             bits=bits,
-            sample_kind={1: "u", 2: "i", 3: "f"}.get(self._same(tags, 339, 1), "u"),
+            sample_kind=self._sample_kind(tags),
             kind=kind,
             is_lossy=compression not in _LOSSLESS,
             palette=self._palette(tags, bits) if kind == "palette" else (),
             description=self._bytes(tags, 270),
             resolution=(self._ratio(tags, 282), self._ratio(tags, 283)),
         )
+
+    def _sample_kind(self, tags: Mapping[int, tuple[int, int, bytes]]) -> str:
+        """Return the kind of the numbers, as NumPy's; numbers of an undefined kind (4) are read as unsigned."""
+        number = self._same(tags, 339, 1)
+        if number in (5, 6):  # complex integers or floats, whose imaginary part would be lost
+            raise ImageError(
+                "contains complex numbers, not one number per voxel and channel",
+                where=self.path,
+                remedy="save real and imaginary part, or magnitude and phase, as channels",
+                code="E-IMAGE-FORMAT",
+            )
+        return {1: "u", 2: "i", 3: "f"}.get(number, "u")
 
     def _check_kind(self, tags: Mapping[int, tuple[int, int, bytes]], samples: int, compression: int) -> None:
         photometric = self._one(tags, 262, -1)

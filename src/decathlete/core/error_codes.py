@@ -324,8 +324,8 @@ _ENTRIES = (
         code="E-IMAGE-VALUES",
         error="ImageError",
         title="Voxel values cannot be used",
-        meaning="An image contains NaN or infinite voxels or a single value, or a label map contains values that are "
-        "not integers or not declared.",
+        meaning="An image contains NaN, infinite or far too large voxels or a single value, or a label map contains "
+        "values that are not integers or not declared.",
         remedy="Replace these voxels, declare the values under `labels`, or leave out the case.",
     ),
     ErrorCode(

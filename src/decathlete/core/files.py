@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from decathlete.core.exchange_names import exchange_names
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.nearest_files import nearest_files
 from decathlete.core.placeholder_files import find_placeholder, placeholder_error
@@ -25,7 +26,7 @@ TEMPORARY_PREFIX = ".partial-"
 """Prefix of the names of unfinished files and folders; a killed run may leave some."""
 _FULL_BYTES = 2**16
 """A disk with less free space is full: the writers of torch and safetensors write larger pieces."""
-_LEFTOVER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:p\d+-)?[0-9a-f]{{8}}-(?:old-)?(?P<name>.+)", re.DOTALL)
+_LEFTOVER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:p\d+-)?(?P<old>old-)?[0-9a-f]{{8}}-(?P<name>.+)", re.DOTALL)
 _OWNER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}p(?P<pid>\d+)-")
 _MAX_NAME_BYTES = 200
 """Bytes of a file's name that its temporary name contains: file systems allow 255 in all."""
@@ -33,10 +34,14 @@ _CLOCK_STEP_S = 60.0
 """Difference between the clocks of files and processes that is tolerated, seconds."""
 
 
-def temporary_name(name: str = "") -> str:
-    """Return a new name for an unfinished file or folder; it contains the number of this process."""
+def temporary_name(name: str = "", *, is_displaced: bool = False) -> str:
+    """Return a new name for an unfinished file or folder; it contains the number of this process.
+
+    Args:
+        is_displaced: it is complete, and moved away for a moment, until a new one is in its place.
+    """
     ending = f"-{_end_of_name(name)}" if name else ""
-    return f"{TEMPORARY_PREFIX}p{os.getpid()}-{uuid.uuid4().hex[:8]}{ending}"
+    return f"{TEMPORARY_PREFIX}p{os.getpid()}-{'old-' if is_displaced else ''}{uuid.uuid4().hex[:8]}{ending}"
 
 
 def _end_of_name(name: str) -> str:
@@ -101,19 +106,13 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that replaces ``folder`` on success; on failure, ``folder`` stays as it was."""
-    displaced = folder.with_name(temporary_name(f"old-{folder.name}"))
-    try:
-        with atomic_path(folder) as partial:
-            partial.mkdir()
-            yield partial
-            if folder.exists():
-                os.replace(folder, displaced)
-    except BaseException:
-        if displaced.exists() and not folder.exists():
-            os.replace(displaced, folder)
-        raise
-    remove(displaced)
+    """Yield a new folder that replaces ``folder`` on success; on failure, ``folder`` stays as it was.
+
+    A process that is killed leaves the old or the new folder, complete and with its name.
+    """
+    with atomic_path(folder) as partial:
+        partial.mkdir()
+        yield partial
 
 
 @contextmanager
@@ -162,12 +161,31 @@ def output_code(problem: OSError) -> str:
 
 
 def move_synced(source: Path, target: Path) -> None:
-    """Rename a file or folder after its content was synchronised to disk; when this returns, ``target`` is durable."""
+    """Rename a file or folder after its content was synchronised to disk; when this returns, ``target`` is durable.
+
+    A folder that exists as ``target`` gets the name of ``source``, or is removed.
+    """
     for path_inside in source.rglob("*") if source.is_dir() else ():
         _sync(path_inside)
     _sync(source)
-    os.replace(source, target)
+    if source.is_dir() and target.exists():
+        _replace_folder(source, target)
+    else:
+        os.replace(source, target)
     _sync(target.parent)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    if exchange_names(source, target):
+        return
+    displaced = target.with_name(temporary_name(target.name, is_displaced=True))
+    os.replace(target, displaced)
+    try:
+        os.replace(source, target)
+    except BaseException:
+        os.replace(displaced, target)
+        raise
+    remove(displaced)
 
 
 def _sync(path: Path) -> None:
@@ -279,6 +297,8 @@ def remove(path: Path) -> None:
 def remove_partials(folder: Path, name: str | None = None) -> None:
     """Remove the unfinished files and folders that killed processes left in ``folder``.
 
+    What was moved away while its successor was not yet in its place gets its name back.
+
     Call it with the folder's lock, since a process on another computer cannot be seen. What another running process of
     this computer writes without the lock is kept.
 
@@ -288,7 +308,11 @@ def remove_partials(folder: Path, name: str | None = None) -> None:
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         match = _LEFTOVER.fullmatch(leftover.name)
         is_wanted = name is None or (match is not None and match["name"] == _end_of_name(name))
-        if is_wanted and not _is_in_use(leftover):
+        if not is_wanted or _is_in_use(leftover):
+            continue
+        if match is not None and match["old"] and not (folder / match["name"]).exists():
+            os.replace(leftover, folder / match["name"])
+        else:
             remove(leftover)
 
 

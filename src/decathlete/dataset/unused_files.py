@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.io.folder_tree import HIDDEN, NO_IMAGE, FolderTree, image_parts
+from decathlete.io.folder_tree import HIDDEN, NO_IMAGE, FolderTree, image_parts, why_no_image
 from decathlete.io.image_files import is_image_name
 
 PARTS = ("imagesTr", "labelsTr", "imagesTs")
@@ -48,7 +48,7 @@ def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Pat
             if not any(_is_inside(path, entry) for path in used):
                 unused[entry] = "a folder that dataset.json does not list"
         elif not is_image_name(entry):
-            unused[entry] = NO_IMAGE
+            unused[entry] = why_no_image(entry) or NO_IMAGE
         elif spec.layout == "nnunet":
             unused[entry] = "another suffix than the file_ending of dataset.json, or not listed there"
         else:

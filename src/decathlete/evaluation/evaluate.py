@@ -149,7 +149,18 @@ def _limit_workers(
 
 
 def _values(pair: Pair, *, spacing: Triple | None, formats: FormatSettings) -> set[int]:
-    return {int(v) for path in pair for v in np.unique(read_label(path, spacing=spacing, formats=formats).array_ZYX)}
+    values: set[int] = set()
+    for path in pair:
+        found = np.unique(read_label(path, spacing=spacing, formats=formats).array_ZYX)
+        if found[0] < 0:
+            raise ImageError(
+                f"contains the negative label {found[0]}",
+                where=path,
+                remedy="use label maps whose classes have the values 1, 2, ...",
+                code="E-IMAGE-VALUES",
+            )
+        values |= set(found.tolist())
+    return values
 
 
 def evaluate_pairs(

@@ -61,11 +61,11 @@ def labels_of_values(values: Iterable[int]) -> LabelSet:
     """Make a label set of background and one class per other value, named ``class 1``, ...
 
     Raises:
-        DatasetError: only background, or negative values.
+        DatasetError: only background.
     """
     foreground = sorted(set(values) - {0})
-    if not foreground or foreground[0] < 0:
-        problem = f"negative label values: {foreground[0]}" if foreground else "the label maps contain only zeros"
-        raise DatasetError(problem, remedy="compare label maps whose classes have the values 1, 2, ...")
+    if not foreground:
+        remedy = "compare label maps whose classes have the values 1, 2, ..."
+        raise DatasetError("the label maps contain only zeros", remedy=remedy)
     classes = [LabelClass(name="background", value=0), *(LabelClass(name=f"class {v}", value=v) for v in foreground)]
     return LabelSet(classes=tuple(classes))

@@ -33,6 +33,8 @@ GAP_WARNING = 0.01
 STEP_TOLERANCE_MM = 1e-3
 """Maximum difference of the steps between voxels of two slices of one grid, mm."""
 
+_ONE_STACK = "export it again, with one file for each stack, echo and time point: this one contains several"
+
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +94,7 @@ def check_alike(files: Sequence[DicomFile], where: Path) -> None:
         )
     for one in files[1:]:
         if one.size_XYC != files[0].size_XYC:
-            raise _different(files[0].path.name, one.path.name, where)
+            raise _different(files[0].frames[0], one.frames[0], where)
         if one.pixels.photometric != files[0].pixels.photometric:
             raise ImageError(
                 f"slices {files[0].path.name} and {one.path.name} differ in their PhotometricInterpretation "
@@ -158,18 +160,20 @@ def _in_order(frames: Sequence[Frame], steps: NDArray[np.float64], where: Path, 
         y, x = _in_plane(frame, spacing)
         assert frame.cosines is not None  # for the type checker: checked by the caller
         if not np.allclose(frame.cosines * np.array([x, y]), steps, rtol=1e-5, atol=STEP_TOLERANCE_MM):
-            raise _different(frames[0].name, frame.name, where)
+            raise _different(frames[0], frame, where)
     normal = _normal(steps)
     ordered = sorted(frames, key=lambda f: float(_position(f) @ normal))
     _check_gaps(ordered, normal, where)
     return ordered
 
 
-def _different(first: str, other: str, where: Path) -> ImageError:
+def _different(first: Frame, other: Frame, where: Path) -> ImageError:
     return ImageError(
-        f"slices {first} and {other} differ in size, pixel spacing or direction",
+        f"{first.name} and {other.name} differ in size, pixel spacing or direction",
         where=where,
-        remedy="keep only the slices of one volume in the folder (move localisers away)",
+        remedy=_ONE_STACK
+        if first.number
+        else "keep only the slices of one volume in the folder (move localisers away)",
         code="E-IMAGE-DICOM",
     )
 
@@ -183,7 +187,9 @@ def _check_gaps(ordered: Sequence[Frame], normal: NDArray[np.float64], where: Pa
         raise ImageError(
             f"several slices lie at one position ({ordered[at].name} and {ordered[at + 1].name})",
             where=where,
-            remedy="keep one time point or reconstruction per folder, and no copies",
+            remedy=_ONE_STACK
+            if ordered[at].number
+            else "keep one time point or reconstruction per folder, and no copies",
             code="E-IMAGE-DICOM",
         )
     worst = int(np.abs(gaps - usual).argmax())

@@ -280,15 +280,16 @@ def _read(
     path: Path, *, as_float32: bool, spacing: Triple | None, formats: FormatSettings, is_label: bool = False
 ) -> Volume:
     found = _format(path, formats)
-    with translate_read_error(path, found.title):
+    # Numbers beyond float32 become infinite; what uses the voxels rejects those, with a message of its own.
+    with translate_read_error(path, found.title), np.errstate(over="ignore"):
         if is_label:
             volume = found.read_label_volume(path, **_spacing_argument(found, spacing))
         else:
             volume = found.read_volume(path, as_float32=as_float32, **_spacing_argument(found, spacing))
         volume = replace(volume, geometry=_in_mm(volume.geometry, spacing))
         check_grid(path, volume.array_CZYX.shape[0], volume.geometry)
-    if as_float32 and volume.array_CZYX.dtype != np.float32:
-        volume = replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
+        if as_float32 and volume.array_CZYX.dtype != np.float32:
+            volume = replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
     return volume
 
 

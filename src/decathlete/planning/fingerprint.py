@@ -193,7 +193,7 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
     means = cropped.mean(axis=(1, 2, 3), dtype=np.float64)
     if not np.isfinite(means).all():
         raise ImageError(
-            "contains NaN or infinite voxels",
+            "contains voxels that are NaN, infinite or beyond 3.4e38, the range of 32-bit numbers",
             where=case.images[0],
             remedy="fix the image, or remove the case",
             code="E-IMAGE-VALUES",

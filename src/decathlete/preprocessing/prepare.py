@@ -91,9 +91,9 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
         )
     if not np.isfinite(image.array_CZYX).all():
         raise ImageError(
-            "contains NaN or infinite intensities",
+            "contains voxels that are NaN, infinite or beyond 3.4e38, the range of 32-bit numbers",
             where=where,
-            remedy="replace them by a finite value (for example the background's) in the file",
+            remedy="replace them by another value (for example the background's) in the file",
             code="E-IMAGE-VALUES",
         )
     differences = image.geometry.differences(label.geometry) if label is not None else []

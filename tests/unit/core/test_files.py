@@ -7,11 +7,15 @@ import hashlib
 import json
 import math
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from decathlete.core.exchange_names import exchange_names
 from decathlete.core.files import (
     TEMPORARY_PREFIX,
     atomic_path,
@@ -121,17 +125,87 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     assert names(tmp_path) == ["store"]
 
 
-@pytest.mark.parametrize(("name", "at"), [("replace", 1), ("replace", 2), ("fsync", 1), ("fsync", 2)])
-def test_a_folder_that_cannot_be_replaced_stays(name: str, at: int, tmp_path: Path, fail: Fail) -> None:
-    """The first rename moves the old folder away, the second one moves the new folder in."""
+def test_a_folder_is_never_missing_while_another_takes_its_place(tmp_path: Path) -> None:
+    folder, other = tmp_path / "store", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    if not exchange_names(folder, other):
+        pytest.skip("this file system cannot exchange names")
+    (folder / "content").touch()
+    finished = threading.Event()
+
+    def replace_it_often() -> None:
+        for _ in range(50):
+            with replace_folder(folder) as partial:
+                (partial / "content").touch()
+        finished.set()
+
+    with ThreadPoolExecutor() as executor:
+        replacing = executor.submit(replace_it_often)
+        missing = 0
+        while not finished.is_set() and not replacing.done():
+            missing += not (folder / "content").exists()
+        replacing.result()
+    assert missing == 0
+    assert names(tmp_path) == ["other", "store"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_folder_that_cannot_be_replaced_stays(at: int, tmp_path: Path, fail: Fail) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
     (folder / "old").touch()
-    fail(name, at)
+    fail("fsync", at)
     with pytest.raises(OutputError, match="No space left"), replace_folder(folder) as partial:
         (partial / "new").touch()
     assert names(folder) == ["old"]
     assert names(tmp_path) == ["store"]
+
+
+@pytest.fixture
+def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system: a folder is moved away before the new one is moved in."""
+    monkeypatch.setattr("decathlete.core.files.exchange_names", lambda first, second: False)
+
+
+@pytest.mark.usefixtures("no_exchange")
+def test_a_folder_takes_the_place_of_another_without_an_exchange_of_names(tmp_path: Path) -> None:
+    test_a_folder_takes_the_place_of_another(tmp_path)
+
+
+@pytest.mark.usefixtures("no_exchange")
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_folder_that_cannot_be_renamed_stays(at: int, tmp_path: Path, fail: Fail) -> None:
+    """The first rename moves the old folder away, the second one moves the new folder in."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "old").touch()
+    fail("replace", at)
+    with pytest.raises(OutputError, match="No space left"), replace_folder(folder) as partial:
+        (partial / "new").touch()
+    assert names(folder) == ["old"]
+    assert names(tmp_path) == ["store"]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_folder_that_a_killed_run_moved_away_gets_its_name_back(is_replaced: bool, tmp_path: Path) -> None:
+    """... unless the new one was already in its place."""
+    old = tmp_path / temporary_name("store", is_displaced=True).replace(f"p{os.getpid()}-", "")
+    old.mkdir()
+    (old / "old").touch()
+    (tmp_path / temporary_name("store").replace(f"p{os.getpid()}-", "")).mkdir()
+    if is_replaced:
+        (tmp_path / "store").mkdir()
+    remove_partials(tmp_path)
+    assert names(tmp_path) == ["store"]
+    assert names(tmp_path / "store") == ([] if is_replaced else ["old"])
+
+
+def test_names_of_what_is_missing_are_not_exchanged(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with suppress(FileNotFoundError):
+        assert not exchange_names(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_failure_inside_leaves_the_folder(tmp_path: Path) -> None:

@@ -80,16 +80,17 @@ def test_only_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
     ours = tmp_path / temporary_name("model")
     left = [
         tmp_path / f"{TEMPORARY_PREFIX}p{pid}-0badcafe-model",
-        tmp_path / f"{TEMPORARY_PREFIX}p{pid}-0badcafe-old-model",
+        tmp_path / f"{TEMPORARY_PREFIX}p{pid}-old-0badcafe-model",
         tmp_path / f"{TEMPORARY_PREFIX}0badcafe-model",
     ]
     other = tmp_path / f"{TEMPORARY_PREFIX}p{pid}-0badcafe-second-model"
-    for path in (ours, *left, other):
+    finished = tmp_path / "model"
+    for path in (ours, *left, other, finished):
         path.mkdir()
     remove_partials(tmp_path, "model")
-    assert sorted(tmp_path.iterdir()) == sorted([ours, other])
+    assert sorted(tmp_path.iterdir()) == sorted([ours, other, finished])
     remove_partials(tmp_path)
-    assert list(tmp_path.iterdir()) == [ours]
+    assert sorted(tmp_path.iterdir()) == sorted([ours, finished])
 
 
 def test_a_later_process_with_the_number_of_the_owner_keeps_nothing(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_check_and_convert_say_it(root: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_files_of_plain_folders_that_match_nothing_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("a_t1.nii.gz", "a_seg.nii.gz", "a_flair.nii.gz", "notes.txt", "x.dcm"):
+    for name in ("a_t1.nii.gz", "a_seg.nii.gz", "a_flair.nii.gz", "notes.txt", "x.dcm", "a.img", "a.hdr"):
         (tmp_path / name).touch()
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "up").symlink_to("..")
@@ -90,6 +90,7 @@ def test_files_of_plain_folders_that_match_nothing_are_said(tmp_path: Path, capl
     assert [case.id for case in cases] == ["a", "b"]
     for name in ("a_flair.nii.gz", "notes.txt", "x.dcm", "deep/up"):
         assert name in caplog.text
+    assert "a.hdr, a.img (Analyze, or NIfTI in two files: save it as .nii.gz)" in caplog.text
 
 
 def test_names_that_are_not_utf8_are_found_when_a_dataset_is_read(tmp_path: Path) -> None:

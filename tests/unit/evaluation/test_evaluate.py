@@ -198,5 +198,9 @@ def test_labels_of_values() -> None:
     )
     with pytest.raises(DatasetError, match="only zeros"):
         labels_of_values([0])
-    with pytest.raises(DatasetError, match="negative"):
-        labels_of_values([-1, 0, 1])
+
+
+def test_negative_labels_are_named_with_their_file(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "c.nii.gz", truth().astype(np.int16) - 1)
+    with pytest.raises(DatasetError, match=r"c\.nii\.gz: contains the negative label -1"):
+        evaluate(*folders)

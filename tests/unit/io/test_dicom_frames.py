@@ -84,6 +84,20 @@ def test_frames_in_any_order_are_one_volume(tmp_path: Path, order, step, data) -
     assert holds_integers(path) == (read_volume(path).array_CZYX.dtype.kind == "i") == (set(slopes) == {1.0})
 
 
+def test_several_stacks_in_one_file_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_frames(tmp_path / "times.dcm", [0, 1, 2, 0, 1, 2])
+    write_frames(tmp_path / "axes.dcm", range(N), edit=turn_second_half)
+    for name, problem in (("times.dcm", "several slices lie at one position"), ("axes.dcm", "frame 4 differ in size")):
+        with pytest.raises(ImageError, match=problem) as caught:
+            read_image(tmp_path / name)
+        assert "one file for each stack" in caught.value.remedy
+
+
+def turn_second_half(ds: Dataset) -> None:
+    for frame in ds.PerFrameFunctionalGroupsSequence[N // 2 :]:
+        setattr(frame, *group("PlaneOrientationSequence", ImageOrientationPatient=[0, 1, 0, 0, 0, 1]))
+
+
 def test_compressed_frames_are_sorted_too(tmp_path: Path) -> None:
     order = [3, 0, 5, 1, 4, 2]
     write_frames(tmp_path / "x.dcm", order, compress=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import torch
@@ -97,15 +96,11 @@ def test_nothing_is_saved_in_a_raw_dataset(tmp_path):
 
 def test_a_save_that_fails_keeps_the_old_model(tmp_path, monkeypatch):
     first = make_bundle(tmp_path / "model")
-    real = os.replace
 
-    def fail_at_the_end(source, target):
-        if str(target).endswith("/model"):
-            monkeypatch.setattr(os, "replace", real)
-            raise OSError(28, "No space left on device")
-        real(source, target)
+    def fail_at_the_end(first, second):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", fail_at_the_end)
+    monkeypatch.setattr("decathlete.core.files.exchange_names", fail_at_the_end)
     with pytest.raises(OutputError, match="No space left"):
         make_bundle(tmp_path / "model", seed=1, overwrite=True)
     assert ModelBundle.load(tmp_path / "model").digest == first.digest

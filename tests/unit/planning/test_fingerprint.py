@@ -85,12 +85,16 @@ def test_all_failures_come_together(tmp_path):
     (tmp_path / "small_label.nii.gz").replace(other_grid.label)
     broken = nibabel.Nifti1Image(np.full((10, 12, 14), np.nan, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))
     nibabel.save(broken, nan.images[0])
+    huge = write_case(tmp_path, "huge")
+    far_beyond = np.full((10, 12, 14), 1e300)
+    nibabel.save(nibabel.Nifti1Image(far_beyond, broken.affine), huge.images[0])
     truncated = write_case(tmp_path, "truncated")
     truncated.images[0].write_bytes(truncated.images[0].read_bytes()[:100])
     with pytest.raises(CasesFailedError) as caught:
-        make_fingerprint(spec_of(tmp_path, good, other_grid, nan, truncated))
-    assert set(caught.value.failures) == {"grid", "nan", "truncated"}
+        make_fingerprint(spec_of(tmp_path, good, other_grid, nan, huge, truncated))
+    assert set(caught.value.failures) == {"grid", "nan", "huge", "truncated"}
     assert "NaN" in caught.value.failures["nan"]
+    assert "beyond 3.4e38" in caught.value.failures["huge"]
     assert "shape" in caught.value.failures["grid"]
 
 

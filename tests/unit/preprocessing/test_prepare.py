@@ -153,7 +153,7 @@ def test_wrong_channel_count_nan_and_grids_are_named():
     for bad in (np.nan, np.inf):
         spoiled = image.array_CZYX.copy()
         spoiled[0, 1, 2, 3] = bad
-        with pytest.raises(ImageError, match="NaN or infinite"):
+        with pytest.raises(ImageError, match="NaN, infinite"):
             prepare(Image(array_CZYX=spoiled, geometry=image.geometry), make_test_plan())
     moved = LabelMap(array_ZYX=label.array_ZYX, geometry=make_oblique_geometry((20, 18, 16)))
     with pytest.raises(GridMismatchError, match="different grids"):

@@ -16,6 +16,7 @@ from decathlete.io.folder_tree import (
     image_parts,
     is_slice,
     log_unused,
+    why_no_image,
 )
 from decathlete.io.image_files import Failures, group_channels, is_image_name, split_pictures, strip_suffix
 
@@ -117,7 +118,7 @@ def _image_files(folder: Path, unused: Unused) -> list[Path]:
     parts = image_parts(images)
     others = (path for path in files if not is_image_name(path, slices=False) and path not in parts)
     unused.update(tree.unused | dict.fromkeys(pictures, PICTURE))
-    unused.update({path: _SLICE if is_slice(path) else NO_IMAGE for path in others})
+    unused.update({path: _SLICE if is_slice(path) else why_no_image(path) or NO_IMAGE for path in others})
     return sorted(images)
 
 

@@ -27,6 +27,9 @@ _TIME_S = 1_700_000_000
 TRAINING = ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "2", "--device", "cpu")
 """Options of the shortest training."""
 
+ENGINE = ("--engine", "torch")
+"""Engine of commands that have to find scores of the same engine: `auto` differs where OpenVINO is installed."""
+
 
 def nifti_bytes(array_XYZ: np.ndarray) -> bytes:
     """Return an uncompressed NIfTI with equal qform and sform."""
@@ -126,7 +129,7 @@ def make_configurations() -> dict[str, bytes]:
         write_files({f"{TASK}/{n}": c for n, c in make_dataset(5).items()}, folder)
         for dim in ("2", "3"):
             options = ["--prepared", str(folder / "prepared"), "--results", str(folder / "results"), "--filters", "4,8"]
-            _must_succeed(["run", str(folder / TASK), *options, "--dim", dim, "--folds", "0-1", *TRAINING])
+            _must_succeed(["run", str(folder / TASK), *options, "--dim", dim, "--folds", "0-1", *TRAINING, *ENGINE])
         return _read_workspace(folder)
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from robustness.datasets import OTHER_TASK, TASK, make_configurations, make_dataset, make_workspace, workspace_options
+from robustness.datasets import (
+    ENGINE,
+    OTHER_TASK,
+    TASK,
+    make_configurations,
+    make_dataset,
+    make_workspace,
+    workspace_options,
+)
 from robustness.formats.models import make_dynunet_checkpoint, make_nnunet_zip
 
 Files = dict[str, bytes]
@@ -175,7 +183,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="select",
         needs="configurations",
-        arguments=lambda f: ["select", str(f / "results" / "Task01_Ball"), *_out(f), *_CPU],
+        arguments=lambda f: ["select", str(f / "results" / "Task01_Ball"), *_out(f), *_CPU, *ENGINE],
     ),
 )
 

@@ -22,8 +22,8 @@ MIN_CASES = 3
 """Fewer cases are not compared: nothing says which of two is usual."""
 
 SCALE_FACTOR = 4.0
-"""Gap in the geometric mean of spacing or size over the axes, as a factor. Thick slices change the mean by less (10 mm
-instead of 1 mm: 2.2), a wrong unit by 10 or more."""
+"""Gap in the spacing or size along the median axis, as a factor. With slices of any thickness it is that in the plane
+(0.4 to 1.5 mm are usual); a wrong unit changes it by 10 or more."""
 
 AXIS_FACTOR = 16.0
 """Gap in the spacing or size along one axis, as a factor. Slices of 0.5 and 7 mm, or 30 and 450 slices, are usual in
@@ -106,9 +106,10 @@ def _sizes(measures: Mapping[str, CaseMeasures]) -> list[Deviation]:
 
 
 def _gaps_of_axes(values: Mapping[str, Triple]) -> list[tuple[tuple[str, ...], str]]:
-    """Return the keys beyond each gap in the geometric mean and along each axis, and the name of the axis."""
+    """Return the keys beyond each gap in the median of the axes and along each axis, and the name of the axis."""
     logs = {key: np.log(v) for key, v in values.items()}
-    found = [(keys, "") for keys in find_separate({k: float(v.mean()) for k, v in logs.items()}, np.log(SCALE_FACTOR))]
+    medians = {key: float(np.median(v)) for key, v in logs.items()}
+    found = [(keys, "") for keys in find_separate(medians, np.log(SCALE_FACTOR))]
     named = {key for keys, _ in found for key in keys}
     for axis, name in enumerate(("superior", "anterior", "right")):
         along = {key: float(v[axis]) for key, v in logs.items() if key not in named}

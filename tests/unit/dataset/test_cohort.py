@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decathlete.core.geometry import Geometry
@@ -70,6 +70,7 @@ def test_unusual_sizes_are_found(shape) -> None:
         max_size=30,
     )
 )
+@example([(6.0, 1.0, 30, 256), (6.0, 1.0, 30, 256), (0.5, 0.40625, 30, 256)])
 def test_the_usual_range_of_clinical_scans_is_silent(scans) -> None:
     cases = [measures((z, xy, xy), (n, m, m)) for z, xy, n, m in scans]
     assert named(*cases) == []

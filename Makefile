@@ -91,10 +91,10 @@ check: venv
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Tests start many processes, which compile every module again where PYTHONDONTWRITEBYTECODE is set.
+# Tests start many processes, which would compile every module again where PYTHONDONTWRITEBYTECODE is set.
 test: check
 	$(BIN)/python -m compileall -q src
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
 # With DECATHLETE_PEERS or DECATHLETE_TRITON, the environment named there is used as it is. The tests of CUDA without a
 # GPU run where `make fake-cuda` has made their environment.

@@ -26,6 +26,11 @@ settings.load_profile("repeatable")
 gc.set_threshold(10_000, 10, 10)
 
 
+def pytest_collection_finish() -> None:
+    """Never look through them again: a further twentieth."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     """Small tensors gain nothing from many threads, and xdist already uses the cores."""

@@ -128,6 +128,7 @@ def test_predictions_equal_though_a_worker_dies(cluster: Cluster, root: Path, lo
     assert sorted(path.name for path in output.iterdir()) == sorted(p.name for p in (root / "expected").iterdir())
 
 
+@pytest.mark.full
 def test_a_resolution_for_a_training_time_is_that_of_one_machine(cluster: Cluster, root: Path) -> None:
     places = {name: root / "resolution" / name for name in ("local", "cluster")}
     options = ("--task", "7", "--data", root / "data", "--n-folds", "2", "--max-time", "1s")

@@ -224,6 +224,7 @@ def test_a_wrong_transform_of_masks_fails_the_contract_tests(tmp_path: Path) -> 
     assert_each_passes(output, ["test_it_changes_masks_and_repeats_by_seed"])
 
 
+@pytest.mark.full
 def test_loose_components_are_named_by_module_and_class(loose: Path, tmp_path: Path) -> None:
     """Each command names what it needs. Predictions and scores are made by another process than the training."""
     make_phantoms(tmp_path / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))

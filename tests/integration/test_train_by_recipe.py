@@ -63,6 +63,7 @@ layout: channels_last
 """
 
 
+@pytest.mark.full
 def test_run_from_a_file_of_options_on_two_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_phantoms(Path("data/Task07_Balls"), n_cases=4, shape_ZYX=(16, 16, 16))

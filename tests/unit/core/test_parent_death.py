@@ -61,7 +61,7 @@ def start(parent: Any, path: Path, there: Connection) -> None:
     [
         (use_process, signal.SIGKILL),
         (use_process, signal.SIGABRT),
-        (use_training, signal.SIGKILL),
+        pytest.param(use_training, signal.SIGKILL, marks=pytest.mark.full),
         pytest.param(use_training, signal.SIGABRT, marks=pytest.mark.full),
     ],
 )

@@ -86,8 +86,8 @@ class PredictOptions(Schema):
         """Find an engine, or a setting of it, that does not exist now, not after a training."""
         if isinstance(engine, Mapping):
             return _find_settings(dict(engine))
-        if isinstance(engine, str) and engine not in (AUTO, *ENGINES.names()):
-            ENGINES.load(engine)
+        if isinstance(engine, str) and engine not in (AUTO, *ENGINES.builtin_names):
+            ENGINES.load(engine)  # others take a look at all installed packages
         return engine
 
 

@@ -108,7 +108,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder that replaces ``folder`` on success; on failure, ``folder`` stays as it was.
 
-    A process that is killed leaves the old or the new folder, complete and with its name.
+    A process that is killed leaves the old or the new folder, complete and with its name. On a file system that cannot
+    exchange names, the old one may be moved away at that moment; :func:`remove_partials` gives it its name back.
     """
     with atomic_path(folder) as partial:
         partial.mkdir()

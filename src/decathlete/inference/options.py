@@ -87,7 +87,7 @@ class PredictOptions(Schema):
         if isinstance(engine, Mapping):
             return _find_settings(dict(engine))
         if isinstance(engine, str) and engine not in (AUTO, *ENGINES.builtin_names):
-            ENGINES.load(engine)  # others take a look at all installed packages
+            ENGINES.load(engine)  # looks for plug-ins in all installed packages, which takes time
         return engine
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# xdist uses the cores already: neither these processes nor the commands that tests start gain from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REAL_DATA = Path(os.environ.get("DECATHLETE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PEERS = Path(os.environ.get("DECATHLETE_PEERS", Path(__file__).parents[1] / ".venv-peers"))
 

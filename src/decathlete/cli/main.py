@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from io import TextIOWrapper
@@ -20,6 +21,10 @@ from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
+
+# Imports make a million objects that live until the end. Looking through them for garbage as often as Python does by
+# default is a sixth of a start. Here, not in main(): the processes that a training starts import this module as well.
+gc.set_threshold(20_000, 10, 10)
 
 HELP = """nnU-Net for PyTorch: from a folder of CT or MRI volumes with label maps to a trained, evaluated model.
 

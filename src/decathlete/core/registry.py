@@ -372,9 +372,13 @@ def _module_name(loaded: object) -> str | None:
     return getattr(loaded, "__name__", None) if not isinstance(loaded, type) else None
 
 
+_OWN = "decathlete"
+"""Name of this package and of its distribution."""
+
+
 def _version_of(distribution: str | None) -> str | None:
     """Return the version of a distribution; of this one from its source, which an editable install does not follow."""
-    if distribution == "decathlete":
+    if distribution == _OWN:
         return __version__
     return metadata.version(distribution) if distribution else None
 
@@ -386,6 +390,8 @@ def _packages_distributions() -> Mapping[str, list[str]]:
 
 def _distribution_of(module: str) -> str | None:
     package = module.partition(".")[0]
+    if package == _OWN:
+        return _OWN
     for name in _packages_distributions().get(package, [package]):  # an editable install lists no packages
         with suppress(metadata.PackageNotFoundError):
             return metadata.distribution(name).name

@@ -249,7 +249,7 @@ def _draw_png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: Labe
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 3})  # half the time; a sixth larger
     return base64.b64encode(buffer.getvalue()).decode()
 
 

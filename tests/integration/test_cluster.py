@@ -96,6 +96,7 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.full
 def test_folds_on_a_cluster_equal_those_on_one_machine(
     cluster: Cluster, root: Path, local: Printed, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -85,12 +85,14 @@ def launch(
     return [(p.returncode, out, err) for p, (out, err) in zip(processes, said, strict=True)]
 
 
+@pytest.mark.full
 def test_no_process_goes_by_a_checkpoint_that_the_first_is_about_to_remove(store, tmp_path):
     train(store, 0, tmp_path / "run", CONFIG.revised(devices=1, steps_per_epoch=1))
     ended = launch(store, tmp_path / "run", CONFIG, slow_s=3.0)
     assert [(code, out) for code, out, _ in ended] == [(0, "2 steps, True")] * 2, ended
 
 
+@pytest.mark.full
 def test_a_refusal_of_the_first_ends_all_with_its_words(store, tmp_path):
     (tmp_path / "run").write_text("a file where the folder should be")
     ended = launch(store, tmp_path / "run", CONFIG, slow_s=0.0)

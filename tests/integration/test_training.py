@@ -455,6 +455,7 @@ def test_these_options_change_the_model(trained, store, tmp_path, changes):
     assert any(not torch.equal(ours[k], others[k]) for k in ours)
 
 
+@pytest.mark.full
 def test_batch_norms_are_of_all_processes_when_told(tmp_path):
     network = make_test_network(3).revised(norm="batch")
     store = make_store(tmp_path / "store", plan=make_test_plan(3, network=network))

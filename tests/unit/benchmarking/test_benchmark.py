@@ -224,7 +224,8 @@ def test_the_profilers_trace_can_be_read(tmp_path: Path, mode: Any) -> None:
     assert any("Backward" in name for name in names) == (mode == "train")
 
 
-@pytest.mark.parametrize("mode", ["train", pytest.param("predict", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["train", "predict"])
 def test_two_processes_are_measured_together(tmp_path: Path, mode: Any) -> None:
     record = benchmark(tiny(mode, devices=2), workspace=Workspace(results=tmp_path)).record
     assert [len(seconds) for seconds in record.seconds] == [3, 3]

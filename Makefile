@@ -18,7 +18,8 @@ VIEWERS ?= .viewers
 TRITON ?= .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-WORKERS ?= 2
+# One more than two processors: tests wait now and then.
+WORKERS ?= 3
 DEBIAN_PACKAGES := chromium orthanc orthanc-dicomweb plastimatch
 
 .PHONY: demo test test-full robustness fake-cuda triton check docs venv peers viewers debian-packages clean
@@ -105,6 +106,9 @@ test-full: check viewers $(if $(DECATHLETE_PEERS),,peers) $(if $(DECATHLETE_TRIT
 		DECATHLETE_TRITON=$(abspath $(or $(DECATHLETE_TRITON),$(TRITON))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
 		--hypothesis-profile random || status=$$?; \
 	$(BIN)/python tests/external_programs.py; exit $$status
+
+# Their work is heavy, or counts seconds.
+test-full robustness: WORKERS = 2
 
 # Each part prints a table of outcomes and fails if there was a fault; the others run all the same.
 robustness: venv

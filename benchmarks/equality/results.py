@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 
 Arrays = Mapping[str, NDArray[Any]]
 
-TIMES = ("seconds", "elapsed", "patches_per_second")
-"""Columns of logs.csv that differ from run to run."""
+NOT_COMPARED = ("seconds", "elapsed", "patches_per_second", "coarse")
+"""Columns of logs.csv that differ from run to run, or that older code does not write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,10 @@ def read_prepared(folder: Path) -> Arrays:
 
 
 def read_losses(folder: Path) -> Arrays:
-    """Every figure of the run's ``logs.csv`` but times: column -> values."""
+    """Every figure of the run's ``logs.csv`` but those that are not compared: column -> values."""
     with (only_folder(folder / "results", "fold_0") / "logs.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name not in TIMES}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name not in NOT_COMPARED}
 
 
 def read_weights(folder: Path) -> Arrays:

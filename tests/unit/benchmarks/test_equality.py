@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from benchmark_support import importable
+from decathlete.training.reporting.records import EpochRecord, write_logs
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,20 @@ def test_other_values_differ(other, difference):
 
     found = compare("2d", "weights", WEIGHTS, WEIGHTS | {"head.bias": other})
     assert (found.equal, found.max_difference) == (False, difference)
+
+
+def test_figures_of_a_training_are_read_without_its_times(tmp_path):
+    from results import read_losses
+
+    run = tmp_path / "results" / "Task01_Small" / "3d" / "fold_0"
+    run.mkdir(parents=True)
+    times = {"seconds": 2.0, "elapsed": 2.5, "patches_per_second": 6.0}
+    epoch = EpochRecord(epoch=0, step=3, **times, train_loss=0.5, learning_rate=1e-3, dice={"a": 0.75}, coarse=True)
+    write_logs(run, ["a"], [epoch])
+    found = read_losses(tmp_path)
+    assert (found["train_loss"], found["dice_a"], found["step"]) == ([0.5], [0.75], [3])
+    assert {*times, "coarse"}.isdisjoint(found)
+    assert np.isnan(found["val_loss"]).all()
 
 
 def test_a_missing_tensor_differs_and_a_renamed_one_is_noted():

@@ -71,11 +71,12 @@ class CheckReport(Schema):
         out = [f"{self.dataset}: {self.n_cases} cases{tests} in {self.root}"]
         out += [f"region {region}" for region in self.regions]
         out += [f"note: {note}" for note in self.notes]
-        for name, problems in (("error", self.errors), ("warning", self.warnings)):
+        kinds = (("error", self.errors), ("warning", self.warnings))
+        for name, problems in kinds:
             out += [f"{name} {p.code}: {p}" for p in problems]
         if self.ok and not self.warnings:
             return [*out, "no problems found"]
-        return [*out, f"{len(self.errors)} errors, {len(self.warnings)} warnings"]
+        return [*out, ", ".join(f"{len(found)} {name}{'s' if len(found) != 1 else ''}" for name, found in kinds)]
 
     def raise_for_errors(self) -> None:
         """Raise an error if the check found errors.

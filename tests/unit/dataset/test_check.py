@@ -192,7 +192,7 @@ def test_the_report_is_json_and_lines(root: Path) -> None:
     assert content["problems"][0]["remedy"]
     text = "\n".join(report.lines())
     assert "imagesTr/phantom_000.nii.gz" in text
-    assert "1 errors, 0 warnings" in text
+    assert "1 error, 0 warnings" in text
 
 
 def test_workers_do_not_change_the_report(root: Path) -> None:

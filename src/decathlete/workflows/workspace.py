@@ -27,6 +27,12 @@ class Workspace:
     prepared: Path = Path("prepared")
     results: Path = Path("results")
 
+    def __post_init__(self) -> None:
+        for name in ("data", "prepared", "results"):
+            object.__setattr__(
+                self, name, Path(getattr(self, name))
+            )  # texts are paths to users, whatever the types say
+
     def dataset(self, task: str | Path) -> Path:
         """Return the folder of a raw dataset, given by number (``04``), folder name under ``data``, or path."""
         return resolve_task(str(task), self.data)

@@ -28,10 +28,9 @@ class Workspace:
     results: Path = Path("results")
 
     def __post_init__(self) -> None:
+        # Users give texts, whatever the types say.
         for name in ("data", "prepared", "results"):
-            object.__setattr__(
-                self, name, Path(getattr(self, name))
-            )  # texts are paths to users, whatever the types say
+            object.__setattr__(self, name, Path(getattr(self, name)))
 
     def dataset(self, task: str | Path) -> Path:
         """Return the folder of a raw dataset, given by number (``04``), folder name under ``data``, or path."""

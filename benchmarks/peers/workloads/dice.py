@@ -19,7 +19,7 @@ from workload import Contender, Measured, Work, Workload
 from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
 
 CALIBRATION_STEPS = 3
-STEPS_PER_EPOCH = 10
+STEPS_PER_EPOCH, FEWEST_EPOCHS = 10, 5
 
 
 def prepare(work: Work, folder: Path) -> None:
@@ -92,7 +92,7 @@ def nnunet(work: Work, folder: Path) -> Measured:
 
 def train_within(trainer: Any, budget_s: float) -> int:
     """nnU-Net's own steps, with its schedule set to end with the budget; how many there were."""
-    trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = STEPS_PER_EPOCH, 1
+    trainer.num_val_iterations_per_epoch = 1
     trainer.on_train_start()
     began = time.perf_counter()
     trainer.on_train_epoch_start()
@@ -102,15 +102,17 @@ def train_within(trainer: Any, budget_s: float) -> int:
         trainer.train_step(next(trainer.dataloader_train))
     each_s = (time.perf_counter() - calibrating) / CALIBRATION_STEPS
     left_s = budget_s - (time.perf_counter() - began)
-    n_epochs = max(1, int(left_s / each_s / STEPS_PER_EPOCH))
-    trainer.num_epochs = n_epochs
+    n_steps = max(1, int(left_s / each_s))
+    epoch_steps = max(1, min(STEPS_PER_EPOCH, n_steps // FEWEST_EPOCHS))  # the schedule falls with each epoch
+    n_epochs = n_steps // epoch_steps
+    trainer.num_iterations_per_epoch, trainer.num_epochs = epoch_steps, n_epochs
     trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
     steps = 1 + CALIBRATION_STEPS
     while time.perf_counter() - began < budget_s and trainer.current_epoch < n_epochs:
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()
-        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(STEPS_PER_EPOCH)]
-        steps += STEPS_PER_EPOCH
+        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(epoch_steps)]
+        steps += epoch_steps
         trainer.on_train_epoch_end(outputs)
         with torch_no_grad():
             trainer.on_validation_epoch_start()

@@ -738,8 +738,8 @@ _ENTRIES = (
         title="No Triton Inference Server is installed",
         meaning="`tritonserver` is not on the PATH, nvidia-pytriton is not installed, or the server has no Python "
         "backend for this version of Python.",
-        remedy="Run `make triton` in Decathlete's folder, name an installation with `--server`, or use NVIDIA's "
-        "container.",
+        remedy="Run `make triton` in Decathlete's folder and name the environment that it makes, "
+        "`--server DECATHLETE/.venv-triton`, or another installation; or use NVIDIA's container.",
     ),
     ErrorCode(
         code="E-TRITON-SERVER",

@@ -104,15 +104,17 @@ class SlowStart:
         return lambda *args: None
 
 
-def test_nnunets_schedule_fills_the_budget_whatever_the_first_step_waits(monkeypatch):
+@pytest.mark.parametrize(("seconds", "epochs", "left"), [(100, 8, 80), (20, 7, 7)])
+def test_nnunets_schedule_fills_the_budget_whatever_the_first_step_waits(seconds, epochs, left, monkeypatch):
+    """Where steps take minutes, an epoch has fewer of them, so that the rate falls and the time is kept."""
     from workloads import dice
 
     trainer = SlowStart()
     monkeypatch.setattr(dice.time, "perf_counter", lambda: trainer.now)
     monkeypatch.setattr(dice, "torch_no_grad", lambda: contextlib.nullcontext())
-    steps = dice.train_within(trainer, 100)
-    assert trainer.num_epochs == 8
-    assert steps == 1 + dice.CALIBRATION_STEPS + 80
+    steps = dice.train_within(trainer, seconds)
+    assert trainer.num_epochs == epochs
+    assert steps == 1 + dice.CALIBRATION_STEPS + left
 
 
 def test_the_record_names_machine_versions_and_work():

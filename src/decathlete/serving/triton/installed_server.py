@@ -95,7 +95,8 @@ def _in_packages(packages: Path) -> ServerInstallation | None:
 def _missing(problem: str) -> TritonError:
     return TritonError(
         problem,
-        remedy="run `make triton` in Decathlete's folder, name an installation with --server, or start the repository "
-        "in NVIDIA's container (docs: how-to/serve-with-triton)",
+        remedy="run `make triton` in Decathlete's folder and name the environment that it makes, `--server "
+        "DECATHLETE/.venv-triton`; or name another installation with --server; or start the repository in NVIDIA's "
+        "container (docs: how-to/serve-with-triton)",
         code="E-TRITON-MISSING",
     )

@@ -67,10 +67,14 @@ def _root(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(logging.INFO)
     if not verbose:  # it warns about values that are too long, without a file; what matters is checked here
-        logging.getLogger("pydicom").setLevel(logging.ERROR)
+        logging.getLogger("pydicom").addFilter(_is_error)  # a level would be set again when pydicom is imported
     logging.captureWarnings(capture=True)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors name the file
     logging.getLogger("py.warnings").setLevel(logging.ERROR if not verbose else logging.WARNING)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def main() -> None:

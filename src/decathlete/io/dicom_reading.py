@@ -6,7 +6,10 @@ file of 5 MB can so become 5 GB.
 
 from __future__ import annotations
 
+import logging
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +28,24 @@ MAX_INFLATED_BYTES = 1 << 31
 
 _PIECE_BYTES = 1 << 20
 _META = 0x0002
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Leave out pydicom's own messages below errors: that a value is too long, without saying in which file.
+
+    A filter instead of a level: pydicom sets its level when it is imported, and threads may do this together.
+    """
+
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger = logging.getLogger("pydicom")
+    logger.addFilter(is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_error)
 
 
 def read_dicom(path: Path, **options: Any) -> Any:

@@ -99,6 +99,21 @@ def test_what_a_de_identifier_deleted_or_replaced_is_empty(
     check(tmp_path / "r.dcm", source, make_label())
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_that_is_too_long_is_kept_and_named_once(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another value would be another study; pydicom's own message names neither the value nor the file."""
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), StudyID="STUDY_OF_TOO_MANY")
+    caplog.clear()
+    write_dicom_result(tmp_path / "r.dcm", kind, make_label(), labels=LABELS, source=source, settings=SETTINGS)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "StudyID of the series has 17 characters" in message
+    assert "DICOM allows 16" in message
+    assert pydicom.dcmread(tmp_path / "r.dcm").StudyID == "STUDY_OF_TOO_MANY"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tilted_gantry_comes_back(kind: str, tmp_path: Path) -> None:
     source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), shift=(0.0, 0.7, 0.0))

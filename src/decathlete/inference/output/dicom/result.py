@@ -22,6 +22,7 @@ from decathlete.errors import OutputError
 from decathlete.inference.output.dicom.codes import Description, describe_structures
 from decathlete.inference.output.dicom.source import SourceSeries, read_source_series, unusable_source
 from decathlete.inference.output.provenance import RecordedSettings
+from decathlete.io.dicom_reading import quiet_pydicom
 
 NOTHING_FOUND = "No structure was found"
 """Description of an object without any voxel."""
@@ -134,7 +135,7 @@ def write_dicom_result(
         options=options,
     )
     dataset = _make(kind, segmented)
-    with atomic_path(path) as partial:
+    with quiet_pydicom(), atomic_path(path) as partial:
         dataset.save_as(partial, enforce_file_format=True)
 
 
@@ -150,7 +151,7 @@ def _make(kind: DicomKind, segmented: Segmented) -> Any:
     }
     module = import_module(f"decathlete.inference.output.dicom.{modules[kind]}")
     make: Callable[[Segmented], Any] = module.make_object
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_pydicom():
         warnings.simplefilter("ignore")  # of the libraries, about attributes of the source that are odd
         try:
             return make(segmented)

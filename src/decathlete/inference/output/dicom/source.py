@@ -11,7 +11,7 @@ from typing import Any
 from decathlete.core.geometry import Triple
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import OutputError
-from decathlete.io.dicom_reading import read_dicom
+from decathlete.io.dicom_reading import quiet_pydicom, read_dicom
 from decathlete.io.formats.dicom import read_frame_grid
 
 pydicom = lazy_import("pydicom")
@@ -20,6 +20,8 @@ _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInst
 REMEDY = "predict with --format nifti, or export the series again with all identifiers"
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _SEXES = ("M", "F", "O")
+_GREATEST_LENGTHS = {"PatientID": 64, "StudyID": 16, "AccessionNumber": 16}
+"""Characters that DICOM allows (PS3.5, section 6.2: LO and SH)."""
 _STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 
 log = logging.getLogger(__name__)
@@ -95,15 +97,10 @@ def unusable_source(path: Path, problem: str) -> OutputError:
 
 
 def _read_header(path: Path) -> Any:
-    of_pydicom = logging.getLogger("pydicom")
-    before = of_pydicom.level
-    of_pydicom.setLevel(logging.ERROR)  # it warns about values of the source that are too long
-    try:
+    with quiet_pydicom():
         dataset = read_dicom(path, force=True, stop_before_pixels=True)
         for element in dataset:  # now, so that a damaged value is an error of reading
             _ = element.value
-    finally:
-        of_pydicom.setLevel(before)
     return dataset
 
 
@@ -112,10 +109,23 @@ def _complete_patient_and_study(dataset: Any) -> None:
     for name in (*_PATIENT, *_STUDY):
         value = dataset.get(name)
         if value and _is_allowed(name, value):
+            _warn_if_too_long(name, value)
             continue
         if value:
             log.warning("the series has no valid %s, so it is empty in the DICOM object", name)
         setattr(dataset, name, "")
+
+
+def _warn_if_too_long(name: str, value: Any) -> None:
+    """Log that an object repeats a value as it is, since it would not belong to the same patient or study else."""
+    limit = _GREATEST_LENGTHS.get(name)
+    if limit is not None and len(str(value)) > limit:
+        log.warning(
+            "the %s of the series has %d characters, and so has that of the DICOM object; DICOM allows %d",
+            name,
+            len(str(value)),
+            limit,
+        )
 
 
 def _is_allowed(name: str, value: Any) -> bool:

@@ -270,6 +270,15 @@ def test_an_added_image_is_found_by_its_id(viewer, tmp_path, image_id, suffix) -
     assert viewer.get("/datastore/").json() == {"total": 1, "completed": 0}
 
 
+@pytest.mark.parametrize("header", ["0", None], ids=["length 0", "no length"])
+def test_a_stored_image_is_segmented_without_a_form(viewer, header) -> None:
+    request = viewer.build_request("POST", "/infer/tiny", params={"image": "case_1", "output": "json"})
+    assert request.headers.pop("content-length") == "0"
+    if header is not None:
+        request.headers["content-length"] = header
+    assert viewer.send(request).json()["label_names"]
+
+
 def test_uploads_of_viewers_are_counted(model, tmp_path) -> None:
     settings = settings_for(model, tmp_path / "data", limits={"uploads_at_once": 0})
     with service_client(settings) as client:

@@ -221,7 +221,8 @@ async def receive_form(request: Request, service: Service, folder: Path) -> Form
     Raises:
         ServiceError, OutputError, ClientDisconnect: as :func:`receive_files`.
     """
-    if request.headers.get("content-length") == "0":
+    headers = request.headers
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return Form(files=[], fields={})
     receiver = MultipartReceiver(folder, request.headers.get("content-type", ""))
     await _receive_in_time(request, service, folder, receiver)

@@ -223,13 +223,22 @@ def test_a_missing_extra_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write(tmp_path / "r.dcm", "dicom-seg", make_label(), tmp_path)
 
 
+def write_any_series(folder: Path, shape: str, orientation: str) -> Path:
+    """Write ``slices``, ``reversed`` ones (against their normal), ``tilted`` ones, or ``frames`` of one file."""
+    voxels = np.zeros(SHAPE, np.int16)
+    if shape == "frames":
+        return write_enhanced(folder / "e.dcm", voxels, orientation=ORIENTATIONS[orientation])
+    step, shift = -2.0 if shape == "reversed" else 2.0, (0.0, 0.7, 0.0) if shape == "tilted" else (0.0, 0.0, 0.0)
+    return write_series(folder / "s", voxels, orientation=ORIENTATIONS[orientation], step=step, shift=shift)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("empty", [False, True], ids=["", "empty"])
-@pytest.mark.parametrize("of_file", [False, True], ids=["slices", "frames"])
 @pytest.mark.parametrize("kind", [*KINDS, "labelmap"])
-def test_dciodvfy_finds_no_error(kind: str, of_file: bool, empty: bool, tmp_path: Path) -> None:
-    voxels = np.zeros(SHAPE, np.int16)
-    source = write_enhanced(tmp_path / "e.dcm", voxels) if of_file else write_series(tmp_path / "s", voxels)
+@pytest.mark.parametrize("shape", ["slices", "reversed", "tilted", "frames"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_dciodvfy_finds_no_error(orientation: str, shape: str, kind: str, empty: bool, tmp_path: Path) -> None:
+    source = write_any_series(tmp_path, shape, orientation)
     label = np.zeros(SHAPE, np.uint8) if empty else make_label()
     options = {"segmentation_type": "labelmap"} if kind == "labelmap" else {}
     write(tmp_path / "r.dcm", "dicom-seg" if kind == "labelmap" else kind, label, source, **options)
@@ -237,9 +246,10 @@ def test_dciodvfy_finds_no_error(kind: str, of_file: bool, empty: bool, tmp_path
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("shape", ["slices", "reversed", "frames"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_dcmqi_reads_the_same_voxels(orientation: str, tmp_path: Path) -> None:
-    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), orientation=ORIENTATIONS[orientation])
+def test_dcmqi_reads_the_same_voxels(orientation: str, shape: str, tmp_path: Path) -> None:
+    source = write_any_series(tmp_path, shape, orientation)
     write(tmp_path / "r.dcm", "dicom-seg", make_label(), source)
     _, geometry = read_grid(source)
     found = dcmqi_voxels(tmp_path / "r.dcm", tmp_path / "read", (1, 2), geometry)
@@ -248,10 +258,11 @@ def test_dcmqi_reads_the_same_voxels(orientation: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("shape", ["slices", "reversed"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_plastimatch_fills_the_same_voxels(orientation: str, tmp_path: Path) -> None:
+def test_plastimatch_fills_the_same_voxels(orientation: str, shape: str, tmp_path: Path) -> None:
     """Without holes: plastimatch fills these, too."""
-    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), orientation=ORIENTATIONS[orientation])
+    source = write_any_series(tmp_path, shape, orientation)
     label = np.zeros(SHAPE, np.uint8)
     label[1:5, 2:8, 3:10], label[2:4, 1:3, 1:3] = 1, 1
     label[3, 0, 0] = label[3, 9, 11] = label[6, 5, 5] = 4

@@ -47,20 +47,13 @@ class PlainDataset:
         """Make a ``dataset.json`` that lists the files where they are."""
         spec = self.spec
         patterns = self._patterns()
-        # nnU-Net's layout names cases. In the Decathlon's their names follow from the files.
-        files = [case.images for case in spec.cases]
-        ids = [case.id for case in spec.cases] if patterns else case_ids(files, Path(files[0][0].anchor))
         given = spec.groups_from != "names"  # a guess must not become a fact
         content = ManifestContent(
             name=name,
             channels=spec.channels,
             labels=spec.labels,
             training=(),
-            groups={
-                case_id: case.group
-                for case_id, case in zip(ids, spec.cases, strict=True)
-                if given and case.group is not None
-            },
+            groups={case.id: case.group for case in spec.cases if given and case.group is not None},
         )
         if patterns:
             return nnunet_manifest(replace(content, suffix=".dcm")) | {
@@ -74,11 +67,8 @@ class PlainDataset:
         return decathlon_manifest(content) | {
             "numTraining": len(spec.cases),
             "numTest": len(spec.test_cases),
-            "training": [{"image": _listed(case.images), "label": str(case.label)} for case in spec.cases],
-            "test": [
-                {"image": images} if isinstance(images := _listed(case.images), list) else images
-                for case in spec.test_cases
-            ],
+            "training": _listed(spec.cases),
+            "test": _listed(spec.test_cases),
         }
 
     def _patterns(self) -> dict[str, str]:
@@ -144,8 +134,19 @@ def read_plain_folders(
     return PlainDataset(folders=folders, spec=spec, found_channels=found, unit=geometry.unit)
 
 
-def _listed(images: Sequence[Path]) -> str | list[str]:
-    return str(images[0]) if len(images) == 1 else [str(path) for path in images]
+def _listed(cases: Sequence[Case]) -> list[dict[str, object]]:
+    """Return the entries of cases in a manifest, with those ids that do not follow from the names of the files."""
+    files = [case.images for case in cases]
+    by_file = case_ids(files, Path(files[0][0].anchor)) if files else []
+    entries = []
+    for case, case_id in zip(cases, by_file, strict=True):
+        images = [str(path) for path in case.images]
+        entry: dict[str, object] = {} if case.id == case_id else {"case": case.id}
+        entry["image"] = images[0] if len(images) == 1 else images
+        if case.label is not None:
+            entry["label"] = str(case.label)
+        entries.append(entry)
+    return entries
 
 
 def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats: FormatSettings) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from decathlete.core.geometry import Triple
@@ -17,14 +19,14 @@ from decathlete.dataset.groups import all_groups
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.listed_cases import case_ids
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import DatasetError
+from decathlete.errors import DatasetError, ImageError
 from decathlete.io.format_lookup import is_picture, suffix_of
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.image_files import group_channels
 from decathlete.io.images import is_grey, read_grid, read_volume
 
-N_SAMPLED = 20
-"""RGB pictures that are read to find out whether they are grey."""
+N_SAMPLED = 200
+"""RGB pictures that are read, at most, to find out whether all are grey; the headers of all pictures are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,23 @@ def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats
     n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0], spacing=spacing, formats=formats)[0]
     pictures = [case.images[0] for case in cases if n_files == 1 and is_picture(case.images[0])]
     if pictures:
-        sample = (read_volume(path, spacing=spacing, formats=formats).array_CZYX for path in pictures[:N_SAMPLED])
-        return ["grey"] if all(len(image) == 1 or is_grey(image) for image in sample) else ["red", "green", "blue"]
+        return ["red", "green", "blue"] if _has_colours(pictures, spacing, formats) else ["grey"]
     return ["image"] if n_channels == 1 else [f"channel {number}" for number in range(n_channels)]
+
+
+def _has_colours(pictures: Sequence[Path], spacing: Triple | None, formats: FormatSettings) -> bool:
+    """Return whether a picture has colours, by the headers of all and the pixels of up to ``N_SAMPLED`` RGB pictures.
+
+    ``check`` lists pictures that cannot be read, and those in colour that are not in the sample.
+    """
+    stored_as_rgb = []
+    for path in pictures:
+        with suppress(ImageError):
+            if read_grid(path, spacing=spacing, formats=formats)[0] > 1:
+                stored_as_rgb.append(path)
+    step = max(1, ceil(len(stored_as_rgb) / N_SAMPLED))
+    for path in stored_as_rgb[::step]:  # spread over the folder
+        with suppress(ImageError):
+            if not is_grey(read_volume(path, spacing=spacing, formats=formats).array_CZYX):
+                return True
+    return False

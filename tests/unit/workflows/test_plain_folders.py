@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from decathlete.core.geometry import Geometry
+from decathlete.dataset import plain_folders
 from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
@@ -224,6 +225,50 @@ def test_test_images_with_old_names_get_the_new_ones(tmp_path: Path) -> None:
     write_tests(tmp_path / "s", "T3")
     describe(tmp_path / "s", names)
     assert [case.id for case in read_dataset(folder).test_cases] == ["T1", "T2", "T3"]
+
+
+def add_pictures(names: FileNames, numbers: range, *, colours: bool, mode: str = "RGB") -> None:
+    assert names.images is not None
+    assert names.labels is not None
+    for number in numbers:
+        random = np.random.default_rng(number)
+        picture = Pillow.fromarray(random.integers(0, 256, (20, 20, 3) if colours else (20, 20), dtype=np.uint8))
+        picture.convert(mode).save(names.images / f"X{number:03}.png")
+        Pillow.fromarray(LABEL).save(names.labels / f"X{number:03}.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"], ids=["grey", "grey saved as rgb"])
+def test_colours_are_found_behind_many_grey_pictures(tmp_path: Path, mode: str) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    add_pictures(names, range(30), colours=False, mode=mode)
+    add_pictures(names, range(30, 31), colours=True)
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("red", "green", "blue")
+    assert not check(folder).errors
+
+
+def test_a_picture_that_cannot_be_read_is_left_to_the_check(tmp_path: Path) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=True)
+    (tmp_path / "Cells" / "images" / "P2-IM-1.png").write_bytes(b"not a picture")
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("red", "green", "blue")
+    assert [problem.case_id for problem in check(folder).errors] == ["P2-IM-1"]
+
+
+def test_colours_outside_the_sample_are_listed_with_the_option_that_declares_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_folders, "N_SAMPLED", 2)
+    names = make_pictures(tmp_path / "Cells", colours=False, mode="RGB")
+    add_pictures(names, range(2), colours=False)
+    add_pictures(names, range(2, 3), colours=True)
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("grey",), "the first and the fourth of six were read"
+    (error,) = check(folder).errors
+    assert (error.case_id, error.code) == ("X002", "E-IMAGE-CHANNELS")
+    assert "--channels red,green,blue" in error.remedy
+    folder, _ = describe(tmp_path / "Cells", replace(names, channels="red,green,blue"), overwrite=True)
+    assert not check(folder).errors
 
 
 def test_another_description_is_not_replaced_unasked(tmp_path: Path) -> None:

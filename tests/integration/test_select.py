@@ -163,6 +163,22 @@ def test_a_pair_is_selected_where_it_is_best(tmp_path: Path) -> None:
     assert (pair.dice, pair.excluded) == (None, "needs more than 1 networks (--max-members)")
 
 
+def test_scores_are_of_the_classes_that_were_annotated_in_the_training(tmp_path: Path) -> None:
+    """``--annotated`` listed no partial case, so that the training did not use the list of the manifest."""
+    root = support.write_dataset(tmp_path / "Partial", n_cases=4)
+    manifest = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(manifest | {"annotated": {"c00": ["organ"]}}))
+    results = tmp_path / "results" / "Partial"
+    support.write_configuration(results / "3d", root, n_cases=4)
+    found = decathlete.select(results, options=OPTIONS, workers=1)
+    of_run = decathlete.validate(results / "3d" / "fold_0", options=OPTIONS, workers=1)
+    shutil.rmtree(found.folder / "validation")
+    (found.folder / "scores.json").unlink()
+    of_model = decathlete.validate(found.folder, options=OPTIONS, workers=1)
+    for scores in (of_run, found.scores, of_model):
+        assert {s.presence for case in scores.cases for s in case.classes} == {"both"}
+
+
 def test_the_command_says_what_was_selected_and_why(selected, study: Path) -> None:
     said = run_command("select", str(study / "results" / "Known"), *CLI_OPTIONS)
     assert said.code in (0, None), said.err

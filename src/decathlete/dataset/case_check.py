@@ -30,6 +30,11 @@ GRID_TOLERANCE_MM = 1e-2
 DIRECTION_TOLERANCE = 1e-3
 """Maximum allowed difference of a direction cosine between files of one case."""
 
+DECLARE_COLOURS = (
+    "declare three channels: --channels red,green,blue for plain folders (with --overwrite if they are described "
+    "already), or three names in dataset.json; or save this image as grey"
+)
+
 Read = TypeVar("Read", Image, LabelMap, covariant=True)
 
 
@@ -154,15 +159,17 @@ class _CaseChecker:
             names = [path.name for path, _ in images]
             misplaced = describe_misplaced_channels(images[0][1], n_declared) if len(images) == 1 else ""
             files = f" (files {names[0]} to {names[-1]}, by their names)" if len(names) > max(1, n_declared) else ""
+            remedy = "use the same channels in every case, in the declared order"
+            if n_declared == 1:
+                is_coloured = n_channels == 3 and len(images) == 1 and is_picture(images[0][0])
+                remedy = DECLARE_COLOURS if is_coloured else f"{SPLIT_4D}, or declare all of them"
             self._add(
                 "error",
                 "E-IMAGE-CHANNELS",
                 images[0][0],
                 f"has {n_channels} channels{files}; dataset.json declares {n_declared} "
                 f"({', '.join(self.spec.channels)}){misplaced}",
-                f"{SPLIT_4D}, or declare all of them"
-                if n_declared == 1
-                else "use the same channels in every case, in the declared order",
+                remedy,
             )
 
     def _intensities(self, path: Path, image: Image, *, other_values_exist: bool) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from decathlete.core.regions import whole_number
 from decathlete.dataset.given_splits import name_some
-from decathlete.dataset.manifest_schema import DecathlonManifest, ListedCase, ListedImage
+from decathlete.dataset.manifest_schema import DecathlonManifest, ListedCase, ListedImage, ListedTest
 from decathlete.dataset.spec import Case
 from decathlete.io.image_files import strip_suffix
 
@@ -44,7 +44,7 @@ def read_listed_cases(manifest: DecathlonManifest, root: Path) -> ListedCases:
     images = [_image_files(root, entry.image) for entry in entries]
     cases = [
         Case(id=case_id, images=files, label=listed_file(root, entry.label))
-        for case_id, files, entry in zip(case_ids(images, root), images, entries, strict=True)
+        for case_id, files, entry in zip(_listed_ids(entries, images, root), images, entries, strict=True)
     ]
     n_training = len(manifest.training)
     training, validation = tuple(cases[:n_training]), tuple(cases[n_training:])
@@ -85,12 +85,25 @@ def _fold_numbers(cases: Sequence[Case], entries: Sequence[ListedCase]) -> tuple
 
 
 def _test_cases(manifest: DecathlonManifest, root: Path) -> tuple[Case, ...]:
-    lists = [
-        [_image_files(root, entry if isinstance(entry, str) else entry.image) for entry in entries]
+    first, second = (
+        [(_image_files(root, test.image), test) for test in map(_as_listed_test, entries)]
         for entries in (manifest.test, manifest.testing)
-    ]
-    images = lists[0] + [files for files in lists[1] if files not in lists[0]]
-    return tuple(Case(id=case_id, images=files) for case_id, files in zip(case_ids(images, root), images, strict=True))
+    )
+    known = [files for files, _ in first]
+    tests = first + [(files, test) for files, test in second if files not in known]
+    ids = _listed_ids([test for _, test in tests], [files for files, _ in tests], root)
+    return tuple(Case(id=case_id, images=files) for case_id, (files, _) in zip(ids, tests, strict=True))
+
+
+def _as_listed_test(entry: str | ListedTest) -> ListedTest:
+    return ListedTest(image=entry) if isinstance(entry, str) else entry
+
+
+def _listed_ids(
+    entries: Sequence[ListedCase | ListedTest], images: Sequence[tuple[Path, ...]], root: Path
+) -> list[str]:
+    by_file = zip(entries, case_ids(images, root), strict=True)
+    return [case_id if entry.case is None else entry.case for entry, case_id in by_file]
 
 
 def _image_files(root: Path, listed: ListedImage) -> tuple[Path, ...]:

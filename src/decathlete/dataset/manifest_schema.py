@@ -74,11 +74,13 @@ class ListedCase(BaseModel):
 
     Attributes:
         fold: the fold that holds the case out, as in the data lists of MONAI's Auto3DSeg.
+        case: id of the case; ``None``: it follows from the name of the image.
     """
 
     image: ListedImage
     label: str
     fold: Any = None
+    case: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -89,9 +91,10 @@ class ListedCase(BaseModel):
 
 
 class ListedTest(BaseModel):
-    """A test image of a Decathlon manifest."""
+    """A test image of a Decathlon manifest; ``case`` is as of :class:`ListedCase`."""
 
     image: ListedImage
+    case: str | None = None
 
 
 class _ManifestFields(BaseModel):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from decathlete.core.geometry import Triple
@@ -17,14 +19,14 @@ from decathlete.dataset.groups import all_groups
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.listed_cases import case_ids
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import DatasetError
+from decathlete.errors import DatasetError, ImageError
 from decathlete.io.format_lookup import is_picture, suffix_of
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.image_files import group_channels
 from decathlete.io.images import is_grey, read_grid, read_volume
 
-N_SAMPLED = 20
-"""RGB pictures that are read to find out whether they are grey."""
+N_SAMPLED = 200
+"""RGB pictures that are read, at most, to find out whether all are grey; the headers of all pictures are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +49,13 @@ class PlainDataset:
         """Make a ``dataset.json`` that lists the files where they are."""
         spec = self.spec
         patterns = self._patterns()
-        # nnU-Net's layout names cases. In the Decathlon's their names follow from the files.
-        files = [case.images for case in spec.cases]
-        ids = [case.id for case in spec.cases] if patterns else case_ids(files, Path(files[0][0].anchor))
         given = spec.groups_from != "names"  # a guess must not become a fact
         content = ManifestContent(
             name=name,
             channels=spec.channels,
             labels=spec.labels,
             training=(),
-            groups={
-                case_id: case.group
-                for case_id, case in zip(ids, spec.cases, strict=True)
-                if given and case.group is not None
-            },
+            groups={case.id: case.group for case in spec.cases if given and case.group is not None},
         )
         if patterns:
             return nnunet_manifest(replace(content, suffix=".dcm")) | {
@@ -74,11 +69,8 @@ class PlainDataset:
         return decathlon_manifest(content) | {
             "numTraining": len(spec.cases),
             "numTest": len(spec.test_cases),
-            "training": [{"image": _listed(case.images), "label": str(case.label)} for case in spec.cases],
-            "test": [
-                {"image": images} if isinstance(images := _listed(case.images), list) else images
-                for case in spec.test_cases
-            ],
+            "training": _listed(spec.cases),
+            "test": _listed(spec.test_cases),
         }
 
     def _patterns(self) -> dict[str, str]:
@@ -144,8 +136,19 @@ def read_plain_folders(
     return PlainDataset(folders=folders, spec=spec, found_channels=found, unit=geometry.unit)
 
 
-def _listed(images: Sequence[Path]) -> str | list[str]:
-    return str(images[0]) if len(images) == 1 else [str(path) for path in images]
+def _listed(cases: Sequence[Case]) -> list[dict[str, object]]:
+    """Return the entries of cases in a manifest, with those ids that do not follow from the names of the files."""
+    files = [case.images for case in cases]
+    by_file = case_ids(files, Path(files[0][0].anchor)) if files else []
+    entries = []
+    for case, case_id in zip(cases, by_file, strict=True):
+        images = [str(path) for path in case.images]
+        entry: dict[str, object] = {} if case.id == case_id else {"case": case.id}
+        entry["image"] = images[0] if len(images) == 1 else images
+        if case.label is not None:
+            entry["label"] = str(case.label)
+        entries.append(entry)
+    return entries
 
 
 def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats: FormatSettings) -> list[str]:
@@ -168,6 +171,23 @@ def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats
     n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0], spacing=spacing, formats=formats)[0]
     pictures = [case.images[0] for case in cases if n_files == 1 and is_picture(case.images[0])]
     if pictures:
-        sample = (read_volume(path, spacing=spacing, formats=formats).array_CZYX for path in pictures[:N_SAMPLED])
-        return ["grey"] if all(len(image) == 1 or is_grey(image) for image in sample) else ["red", "green", "blue"]
+        return ["red", "green", "blue"] if _has_colours(pictures, spacing, formats) else ["grey"]
     return ["image"] if n_channels == 1 else [f"channel {number}" for number in range(n_channels)]
+
+
+def _has_colours(pictures: Sequence[Path], spacing: Triple | None, formats: FormatSettings) -> bool:
+    """Return whether a picture has colours, by the headers of all and the pixels of up to ``N_SAMPLED`` RGB pictures.
+
+    ``check`` lists pictures that cannot be read, and those in colour that are not in the sample.
+    """
+    stored_as_rgb = []
+    for path in pictures:
+        with suppress(ImageError):
+            if read_grid(path, spacing=spacing, formats=formats)[0] > 1:
+                stored_as_rgb.append(path)
+    step = max(1, ceil(len(stored_as_rgb) / N_SAMPLED))
+    for path in stored_as_rgb[::step]:  # spread over the folder
+        with suppress(ImageError):
+            if not is_grey(read_volume(path, spacing=spacing, formats=formats).array_CZYX):
+                return True
+    return False

@@ -92,7 +92,7 @@ def begin(
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given; or another
             process reads what would be replaced.
     """
-    obstacle = find_obstacle(folder, spec.cases, plan, splits)
+    obstacle = find_obstacle(folder, spec, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
@@ -117,8 +117,8 @@ def begin(
     ).save(folder / "source.json")
 
 
-def find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Splits) -> str | None:
-    """Return why cases that ``plan`` prepares cannot be added to ``folder``; ``None``: they can.
+def find_obstacle(folder: Path, spec: DatasetSpec, plan: Plan, splits: Splits) -> str | None:
+    """Return why cases of ``spec`` that ``plan`` prepares cannot be added to ``folder``; ``None``: they can.
 
     Raises:
         OutputError: ``folder`` is a file.
@@ -128,17 +128,28 @@ def find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Split
     present = {p.name for p in folder.iterdir() if not _is_hidden_or_empty(p)} if folder.is_dir() else set()
     if not present:
         return None
-    if "plan.json" not in present and _load_source(folder) is None:
+    source = _load_source(folder)
+    if "plan.json" not in present and source is None:
         return f"contains something else ({', '.join(sorted(present)[:3])})"
+    if source is not None and (renamed := _describe_renamed(source, spec)):
+        return f"contains the same cases with other names ({renamed})"
     try:
         found = Plan.load(folder / "plan.json")
     except DecathleteError:
-        if not _contains_only(folder / "cases", cases, plan):
+        if not _contains_only(folder / "cases", spec.cases, plan):
             return "contains data prepared by a plan that cannot be read"
     else:
         if _grids(found) != _grids(plan):
             return f"contains data prepared by another plan{_describe_differences(found, plan)}"
     return _other_split(folder, splits)
+
+
+def _describe_renamed(source: StoreSource, spec: DatasetSpec) -> str | None:
+    """Return the first case of unchanged files that has another name in the dataset now."""
+    pairs = [(before, case.id) for before, case in zip(source.case_ids, spec.cases, strict=False) if before != case.id]
+    if not pairs or source.dataset_digest != spec.digest():
+        return None
+    return f"{pairs[0][0]}, now {pairs[0][1]}"
 
 
 def _describe_differences(found: Plan, plan: Plan) -> str:

@@ -21,7 +21,9 @@ def find_finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None
         store = PreparedStore.open(folder)
         if store.plan.coarse_start is not None:
             store.open_coarse_start()
-        unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
+        source = StoreSource.load(folder / "source.json")
+        # the digest leaves the names of the cases out
+        unchanged = source.dataset_digest == spec.digest() and source.case_ids == tuple(c.id for c in spec.cases)
     except DecathleteError:
         return None
     return store if unchanged and _keeps_folds(store.splits, spec, folder) else None

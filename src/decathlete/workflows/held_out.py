@@ -45,9 +45,7 @@ def load_held_out_cases(
         )
     root = dataset_root or Path(record.dataset_root or "")
     reading = reading or record.reading
-    return load_cases(
-        record.val, root, spacing=reading.spacing, formats=reading.formats, annotated=record.annotated or None
-    )
+    return load_cases(record.val, root, spacing=reading.spacing, formats=reading.formats, annotated=record.annotated)
 
 
 def load_cases(

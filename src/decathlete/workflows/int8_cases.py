@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,20 +105,20 @@ def _choose_validation(
             where=model,
             remedy="use --dataset FOLDER with labelled cases on which it was not trained",
         )
+    trained = record if record is not None and record.dataset == dataset.resolve().name else None
     spec = read_dataset(
         dataset,
         spacing=reading.spacing,
         formats=reading.formats,
-        annotated=(record.annotated or None) if record else None,
+        annotated=None if trained is None else trained.annotated,
     )
-    return _split_dataset(spec, record, for_calibration=for_calibration)
+    return _split_dataset(spec, () if trained is None else trained.train, for_calibration=for_calibration)
 
 
 def _split_dataset(
-    spec: DatasetSpec, record: RunRecord | None, *, for_calibration: bool
+    spec: DatasetSpec, training_ids: Collection[str], *, for_calibration: bool
 ) -> tuple[list[Case], list[Case]]:
-    """Return the labelled cases for validation, and those for calibration."""
-    training_ids = set(record.train) if record is not None and spec.name == record.dataset else set()
+    """Return the labelled cases for validation, and those for calibration; neither are among ``training_ids``."""
     labelled = [case for case in spec.cases if case.label is not None and case.id not in training_ids]
     if not labelled or (for_calibration and len(labelled) < 2):
         trained = f"; the model was trained on {len(training_ids)} others" if training_ids else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from decathlete.core.output_paths import check_output_path, check_outside
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.find_dataset import MANIFEST
+from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.plain_folders import PlainDataset, read_plain_folders
-from decathlete.errors import ManifestError, OptionError, OutputError
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import DecathleteError, ManifestError, OptionError, OutputError
 from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
@@ -74,6 +77,18 @@ def describe_folders(
         path = folder / MANIFEST
         if path.exists() and not overwrite:
             before = read_json(path, error=ManifestError)
+            if before == manifest:
+                return folder
+            if renamed := _find_renamed(folder, found.spec):
+                raise OutputError(
+                    f"describes the same images with other names of the cases ({renamed[0]}, now {renamed[1]}): other "
+                    "options, or another version of Decathlete, named them",
+                    where=path,
+                    remedy="add --overwrite, which also replaces what was prepared and trained with the old names, or "
+                    "choose another name for the dataset (the argument DATASET). To keep the old names, leave "
+                    f"--images out and use this folder as DATASET: {folder}",
+                    code="E-OUTPUT-EXISTS",
+                )
             if _without_tests(before) != _without_tests(manifest) or not _tests(before) <= _tests(manifest):
                 raise OutputError(
                     "describes other files, or the same files with other names of channels or classes",
@@ -82,8 +97,6 @@ def describe_folders(
                     "replaces what was prepared and trained with this name",
                     code="E-OUTPUT-EXISTS",
                 )
-            if before == manifest:
-                return folder
         write_json(path, manifest)
     return folder
 
@@ -101,6 +114,15 @@ def _check_name(name: str) -> None:
         )
 
 
+def _find_renamed(folder: Path, spec: DatasetSpec) -> tuple[str, str] | None:
+    """Return the described and the new name of the first training case that the description names differently."""
+    described: Mapping[tuple[Path, ...], str] = {}
+    with suppress(DecathleteError):  # damaged: the manifests are compared
+        described = {case.images: case.id for case in read_dataset(folder).cases}
+    names = ((described.get(case.images, case.id), case.id) for case in spec.cases)
+    return next(((before, after) for before, after in names if before != after), None)
+
+
 def _without_tests(manifest: object) -> object:
     """Return the content of a manifest without its test images, which no result of a training depends on."""
     if not isinstance(manifest, Mapping):
@@ -111,7 +133,9 @@ def _without_tests(manifest: object) -> object:
 def _tests(manifest: object) -> set[str]:
     """Return the test images that a manifest lists."""
     listed = manifest.get("test", ()) if isinstance(manifest, Mapping) else ()
-    return {str(image) for image in listed} if isinstance(listed, Sequence) else set()
+    if not isinstance(listed, Sequence):
+        return set()
+    return {str(entry["image"] if isinstance(entry, Mapping) else entry) for entry in listed}
 
 
 def _default_name(found: PlainDataset) -> str:

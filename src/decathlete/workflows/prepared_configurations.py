@@ -121,7 +121,7 @@ def plan_preparations(
         elif name in begun or (folder / "plan.json").is_file():
             plans[name] = plan = _plan(pipeline, spec, fingerprint)
             splits = find_folds(spec, pipeline.plan_options.split, fingerprint, folder, overwrite=False).splits
-            if obstacle := find_obstacle(folder, spec.cases, plan, splits):
+            if obstacle := find_obstacle(folder, spec, plan, splits):
                 obstacles.append(f"{name} {obstacle}")
     if obstacles:
         raise OutputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -80,6 +81,22 @@ def test_where_no_case_was_held_out_a_dataset_must_decide(dataset: Path, tmp_pat
     found = choose_cases(run, PLAN, dataset=other)
     assert ids(found) == [case.id for case in read_dataset(other).cases]
     assert tuple(found.calibrate) == IDS
+
+
+def test_annotated_classes_are_those_of_the_training_only_for_its_dataset(dataset: Path, tmp_path: Path) -> None:
+    """A file may have cleared the manifest's list for the training; another dataset has a list of its own."""
+    classes = [c.name for c in read_dataset(dataset).labels.foreground]
+    other = make_phantoms(tmp_path / "Task08_Others", n_cases=2, shape_ZYX=(10, 10, 10))
+    for root in (dataset, other):
+        manifest = json.loads((root / "dataset.json").read_text())
+        (root / "dataset.json").write_text(json.dumps(manifest | {"annotated": {IDS[0]: classes[:1]}}))
+    run = run_on(dataset, tmp_path / "gone", train=IDS[1:], val=())
+    (own,) = choose_cases(run, PLAN, dataset=dataset).validate
+    assert (own.id, own.unannotated) == (IDS[0], ())
+    record = RunRecord.load(run / "run.json")
+    record.revised(annotated={IDS[6]: (classes[0],)}).save(run / "run.json")
+    first, _ = choose_cases(run, PLAN, dataset=other).validate
+    assert (first.id, len(first.unannotated)) == (IDS[0], len(classes) - 1)
 
 
 def test_of_one_dataset_every_fifth_case_decides_and_the_others_calibrate(dataset: Path, tmp_path: Path) -> None:

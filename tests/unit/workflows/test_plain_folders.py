@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,19 @@ import pytest
 from PIL import Image as Pillow
 
 from decathlete.core.geometry import Geometry
+from decathlete.dataset import plain_folders
+from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.plain_folders import PlainDataset
 from decathlete.errors import DatasetError, OptionError, OutputError
 from decathlete.io.images import write_image, write_label
+from decathlete.planning.options import PlanOptions
 from decathlete.workflows.check import check
+from decathlete.workflows.convert import convert
 from decathlete.workflows.plain_dataset import describe_folders
+from decathlete.workflows.preprocess import preprocess
+from decathlete.workflows.raw_dataset import read_task
 from decathlete.workflows.workspace import Workspace
 
 LABEL = (np.arange(400).reshape(20, 20) % 3).astype(np.uint8)
@@ -109,6 +116,159 @@ def test_label_maps_beside_their_images(tmp_path: Path) -> None:
         path.rename(root / "images" / f"{path.stem}_mask.png")
     folder, _ = describe(root, FileNames(images=root / "images", label_suffix="_mask"))
     assert next(case.label and case.label.name for case in read_dataset(folder).cases) == "P1-IM-1_mask.png"
+
+
+def make_patients(root: Path) -> FileNames:
+    """A folder for each case, whose files have the same names."""
+    random = np.random.default_rng(0)
+    grid = Geometry.plain((16, 16, 16))
+    label = np.zeros(grid.shape_ZYX, np.uint8)
+    label[4:8, 4:8, 4:8], label[9:12, 9:12, 9:12] = 1, 2
+    for case in ("P1_a", "P1_b", "P2_a", "P3_a"):
+        (root / "scans" / case).mkdir(parents=True)
+        write_image(root / "scans" / case / "ct.nii.gz", random.normal(size=(1, *grid.shape_ZYX)), grid)
+        write_label(root / "scans" / case / "mask.nii.gz", label, grid)
+    write_tests(root, "T1", "T2")
+    return FileNames(
+        images=root / "scans",
+        test_images=root / "new",
+        channels="CT=ct",
+        label_suffix="mask",
+        classes="liver,spleen",
+    )
+
+
+def write_tests(root: Path, *cases: str) -> None:
+    for case in cases:
+        (root / "new" / case).mkdir(parents=True)
+        shutil.copy(root / "scans" / "P1_a" / "ct.nii.gz", root / "new" / case)
+
+
+def without_names(folder: Path) -> None:
+    """Describe the cases as before their names were kept: names follow from the files."""
+    manifest = json.loads((folder / "dataset.json").read_text())
+    for entry in manifest["training"]:
+        del entry["case"]
+    manifest["test"] = [entry["image"] for entry in manifest["test"]]
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def preprocess_ids(folder: Path, **options: bool) -> tuple[str, ...]:
+    store = preprocess(folder, workspace=Workspace(prepared=folder.parent.parent), workers=1, **options)
+    assert {case.case_id for case in store.fingerprint.cases} == set(store.case_ids)
+    return store.case_ids
+
+
+def test_cases_keep_the_names_by_which_they_were_found(tmp_path: Path) -> None:
+    names = make_patients(tmp_path / "s")
+    ids = ["P1_a", "P1_b", "P2_a", "P3_a"]
+    folder, found = describe(tmp_path / "s", names, group_by="^(P[0-9])")
+    assert [case.id for case in found.spec.cases] == ids
+    spec = read_dataset(folder)
+    assert [case.id for case in spec.cases] == ids
+    assert [case.id for case in spec.test_cases] == ["T1", "T2"]
+    assert {case.id: case.group for case in spec.cases} == {case: case[:2] for case in ids}
+    here = {field: getattr(names, field) for field in ("channels", "label_suffix", "classes")}
+    files = FileNames(images=Path("scans"), test_images=Path("new"), **here)
+    convert(tmp_path / "s", tmp_path / "converted", to="decathlon", files=files, workers=1)
+    assert [case.id for case in read_dataset(tmp_path / "converted").cases] == ids
+
+
+def test_options_about_cases_mean_the_names_by_which_they_were_found(tmp_path: Path) -> None:
+    folder, _ = describe(tmp_path / "s", make_patients(tmp_path / "s"))
+    (tmp_path / "annotated.csv").write_text("case,annotated\nP2_a,liver\n")
+    folds = [{"train": ["P2_a", "P3_a"], "val": ["P1_a", "P1_b"]}, {"train": ["P1_a", "P1_b", "P3_a"], "val": ["P2_a"]}]
+    (tmp_path / "folds.json").write_text(json.dumps(folds))
+    options = PlanOptions(group_by="^(P[0-9])", annotated=tmp_path / "annotated.csv", splits=tmp_path / "folds.json")
+    place = Workspace(prepared=tmp_path / "prepared")
+    spec = read_task(folder, workspace=place, options=options, spacing=None, image_formats=None)
+    assert spec.cases[0].group == "P1"
+    assert annotated_of(spec) == {"P2_a": ("liver",)}
+    store = preprocess(folder, workspace=place, options=options, workers=1)
+    assert store.case_ids == ("P1_a", "P1_b", "P2_a", "P3_a")
+    assert [list(fold.val) for fold in store.splits.folds] == [["P1_a", "P1_b"], ["P2_a"]]
+
+
+def test_a_description_with_old_names_is_rejected_with_what_to_do(tmp_path: Path) -> None:
+    names = make_patients(tmp_path / "s")
+    folder, _ = describe(tmp_path / "s", names)
+    without_names(folder)
+    old = read_dataset(folder).cases[0].id
+    assert old.endswith("_scans_P1_a_ct")
+    with pytest.raises(OutputError, match=rf"other names of the cases \({old}, now P1_a\)") as caught:
+        describe(tmp_path / "s", names)
+    assert str(folder) in str(caught.value.remedy), "the old names may be kept"
+    describe(tmp_path / "s", names, overwrite=True)
+    assert read_dataset(folder).cases[0].id == "P1_a"
+
+
+def test_prepared_data_with_old_names_are_not_used_for_new_ones(tmp_path: Path) -> None:
+    """The digest of a dataset leaves out the names of its cases."""
+    names = make_patients(tmp_path / "s")
+    folder, _ = describe(tmp_path / "s", names)
+    without_names(folder)
+    assert preprocess_ids(folder)[0].endswith("_scans_P1_a_ct")
+    describe(tmp_path / "s", names, overwrite=True)
+    for reuse in (False, True):
+        with pytest.raises(OutputError, match=r"the same cases with other names \(\S+_scans_P1_a_ct, now P1_a\)"):
+            preprocess_ids(folder, reuse=reuse)
+    assert preprocess_ids(folder, overwrite=True)[0] == "P1_a"
+
+
+def test_test_images_with_old_names_get_the_new_ones(tmp_path: Path) -> None:
+    """Nothing that was trained depends on them."""
+    names = make_patients(tmp_path / "s")
+    folder, _ = describe(tmp_path / "s", names)
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["test"] = [entry["image"] for entry in manifest["test"]]
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    write_tests(tmp_path / "s", "T3")
+    describe(tmp_path / "s", names)
+    assert [case.id for case in read_dataset(folder).test_cases] == ["T1", "T2", "T3"]
+
+
+def add_pictures(names: FileNames, numbers: range, *, colours: bool, mode: str = "RGB") -> None:
+    assert names.images is not None
+    assert names.labels is not None
+    for number in numbers:
+        random = np.random.default_rng(number)
+        picture = Pillow.fromarray(random.integers(0, 256, (20, 20, 3) if colours else (20, 20), dtype=np.uint8))
+        picture.convert(mode).save(names.images / f"X{number:03}.png")
+        Pillow.fromarray(LABEL).save(names.labels / f"X{number:03}.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"], ids=["grey", "grey saved as rgb"])
+def test_colours_are_found_behind_many_grey_pictures(tmp_path: Path, mode: str) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    add_pictures(names, range(30), colours=False, mode=mode)
+    add_pictures(names, range(30, 31), colours=True)
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("red", "green", "blue")
+    assert not check(folder).errors
+
+
+def test_a_picture_that_cannot_be_read_is_left_to_the_check(tmp_path: Path) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=True)
+    (tmp_path / "Cells" / "images" / "P2-IM-1.png").write_bytes(b"not a picture")
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("red", "green", "blue")
+    assert [problem.case_id for problem in check(folder).errors] == ["P2-IM-1"]
+
+
+def test_colours_outside_the_sample_are_listed_with_the_option_that_declares_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_folders, "N_SAMPLED", 2)
+    names = make_pictures(tmp_path / "Cells", colours=False, mode="RGB")
+    add_pictures(names, range(2), colours=False)
+    add_pictures(names, range(2, 3), colours=True)
+    folder, found = describe(tmp_path / "Cells", names)
+    assert found.spec.channels == ("grey",), "the first and the fourth of six were read"
+    (error,) = check(folder).errors
+    assert (error.case_id, error.code) == ("X002", "E-IMAGE-CHANNELS")
+    assert "--channels red,green,blue" in error.remedy
+    folder, _ = describe(tmp_path / "Cells", replace(names, channels="red,green,blue"), overwrite=True)
+    assert not check(folder).errors
 
 
 def test_another_description_is_not_replaced_unasked(tmp_path: Path) -> None:

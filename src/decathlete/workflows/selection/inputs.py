@@ -90,7 +90,7 @@ def load_inputs(
         group_by=group_by,
         spacing=record.spacing,
         formats=format_settings(record.image_formats),
-        annotated=record.annotated or None,
+        annotated=record.annotated,
     )
     return SelectionInputs(
         configurations=configurations,

@@ -100,7 +100,7 @@ def load_fold_cases(selection: Selection, dataset_root: Path | None) -> dict[int
         root=root,
         spacing=selection.spacing,
         formats=format_settings(selection.image_formats),
-        annotated=selection.annotated or None,
+        annotated=selection.annotated,
     )
     return {fold: load(selection.held_out[fold]) for fold in folds}
 

@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from decathlete.core.labels import LabelSet
+from decathlete.inference.output.dicom import write_dicom_result
+from decathlete.inference.output.provenance import ModelUse, RecordedSettings
+from decathlete.io.images import read_image
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.instance_files import StagedInstance, read_uids
 from decathlete.serving.dicom_node.node import DicomNode
@@ -20,6 +24,9 @@ from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from dicom_support import write_series
 
 MakeNode = Callable[..., DicomNode]
+DIGEST = "cd" * 32
+USE = ModelUse(digest=DIGEST, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
+SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
 
 
 class Clock:
@@ -77,10 +84,57 @@ class Web:
         return [{"00080018": {"Value": [uid]}} for uid in uids if uid == search_filters["SOPInstanceUID"]]
 
 
+class FakeWeb:
+    """A DICOMweb client in front of a list of datasets."""
+
+    def __init__(self, datasets: Sequence[Any]) -> None:
+        self.datasets = list(datasets)
+        self.fails = False
+
+    @property
+    def segmentations(self) -> list[Any]:
+        return [one for one in self.datasets if one.Modality == "SEG"]
+
+    def search_for_series(self, study: str | None = None, *, search_filters: Any, **paging: Any) -> list[Any]:
+        if self.fails:
+            raise ConnectionError
+        found: dict[str, Any] = {}
+        for one in self.datasets:
+            if one.Modality == search_filters["Modality"] and study in (None, one.StudyInstanceUID):
+                n = sum(o.SeriesInstanceUID == one.SeriesInstanceUID for o in self.datasets)
+                found[one.SeriesInstanceUID] = {
+                    "0020000D": {"Value": [str(one.StudyInstanceUID)]},
+                    "0020000E": {"Value": [str(one.SeriesInstanceUID)]},
+                    "00201209": {"Value": [n]},
+                }
+        return list(found.values())[paging.get("offset", 0) :]
+
+    def download(self, _study: str, series: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
+        return write_files([one for one in self.datasets if one.SeriesInstanceUID == series], folder, check)
+
+    def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:
+        return [one.to_json_dict() for one in self.datasets if one.SeriesInstanceUID == series]
+
+    def store_instances(self, datasets: Sequence[Any]) -> Any:
+        if self.fails:
+            raise ConnectionError
+        self.datasets += datasets
+        return pydicom.Dataset()
+
+
 def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:
     """Write an object: the first slice."""
     path = output / f"{len(list(output.iterdir()))}.dcm"
     shutil.copyfile(min(sources[0].iterdir()), path)
+    return (path,)
+
+
+def segment_to_seg(sources: Sequence[Path], output: Path) -> Sequence[Path]:
+    """Write a SEG object that marks where the sum of all channels is positive."""
+    label = (sum(read_image(source).array_CZYX[0] for source in sources) > 0).astype(np.uint8)
+    path = output / f"{len(list(output.iterdir()))}.seg.dcm"
+    labels = LabelSet.from_names(["liver"])
+    write_dicom_result(path, "dicom-seg", label, labels=labels, source=sources[0], settings=SETTINGS)
     return (path,)
 
 

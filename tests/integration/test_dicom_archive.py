@@ -21,7 +21,7 @@ from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid
 from decathlete.serving.model_cache import load_predictor
 from dicom_checkers import dciodvfy_errors, dcmqi_voxels
-from dicom_support import OBLIQUE, write_series
+from dicom_support import OBLIQUE, SAGITTAL, uid, write_series
 from pacs_support import Orthanc, free_port, orthanc
 from service_support import FP32, Launcher, ServiceProcess, save_model
 
@@ -133,7 +133,8 @@ def test_a_study_that_is_sent_is_segmented_once(launcher, model, archive, study,
 
 def test_a_study_of_an_archive_is_segmented_once(launcher, model, archive, study, tmp_path) -> None:
     options = ["--dicomweb", archive.web, "--dicomweb-every", "1"]
-    archive.store(study["scout"], study["ct"])
+    beside = {"orientation": SAGITTAL, "SeriesInstanceUID": uid("series", "ct")}  # slices of the same series
+    archive.store(study["scout"], study["ct"], write_series(tmp_path / "b", np.ones((2, 5, 6)), series="b", **beside))
     with ServiceProcess(launcher, model, tmp_path / "data", *options) as service:
         wait_for(lambda: "skipped" in service.log.read_text(), service)  # it lacks a channel
         archive.store(study["pet"])

@@ -113,11 +113,11 @@ class DicomNodeArguments:
         if self.dicom_node is None and self.dicomweb is None:
             return None
         import_optional("pynetdicom", title="pynetdicom", extra="serve")
-        from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
+        from decathlete.serving.dicom_node.settings import NODE_FOLDER, DicomNodeSettings, Peer, parse_listen
 
         aet, port = parse_listen(self.dicom_node) if self.dicom_node is not None else ("DECATHLETE", None)
         return DicomNodeSettings(
-            data=data / "dicom-node",
+            data=data / NODE_FOLDER,
             aet=aet,
             port=port,
             host=self.dicom_host or LOCAL,

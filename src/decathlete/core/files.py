@@ -167,13 +167,13 @@ def move_synced(source: Path, target: Path) -> None:
     A folder that exists as ``target`` gets the name of ``source``, or is removed.
     """
     for path_inside in source.rglob("*") if source.is_dir() else ():
-        _sync(path_inside)
-    _sync(source)
+        sync_path(path_inside)
+    sync_path(source)
     if source.is_dir() and target.exists():
         _replace_folder(source, target)
     else:
         os.replace(source, target)
-    _sync(target.parent)
+    sync_path(target.parent)
 
 
 def _replace_folder(source: Path, target: Path) -> None:
@@ -189,7 +189,8 @@ def _replace_folder(source: Path, target: Path) -> None:
     remove(displaced)
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,10 +7,8 @@ from one to the next, keep their shear (up to :data:`MAX_TILT`); a shift or drif
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from decathlete.core.geometry import Geometry, HeaderCodes, Triple
 from decathlete.errors import ImageError
 from decathlete.io.dicom_header import DicomFile, Frame
 from decathlete.io.itk import ras_matrix
+from decathlete.io.read_warnings import warn_once
 from decathlete.io.spacing import complete_spacing
 
 POSITION_TOLERANCE = 0.1
@@ -34,8 +33,6 @@ STEP_TOLERANCE_MM = 1e-3
 """Maximum difference of the steps between voxels of two slices of one grid, mm."""
 
 _ONE_STACK = "export it again, with one file for each stack, echo and time point: this one contains several"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +100,6 @@ def check_alike(files: Sequence[DicomFile], where: Path) -> None:
                 remedy="keep only the slices of one volume in the folder, or export the series again",
                 code="E-IMAGE-DICOM",
             )
-
-
-@cache
-def warn_once(text: str) -> None:
-    """Log a warning about an image, once in this process though the image is read several times."""
-    _log.warning("%s", text)
 
 
 def _stack_without_positions(

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,11 +33,12 @@ _STRAIGHT = 0.8
 _INTEGER = re.compile(r"-?[0-9]{1,12}")  # the longest that DICOM allows
 _SCAN = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128)(\.[0-9]+)*")  # CT, MR, NM, PET
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_TAGS = (
+HEADER_FIELDS = (
     *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality"),
     *("ImageType", "ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns", "NumberOfFrames"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
+"""Attributes by which files are sorted into series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +96,31 @@ def find_series(folder: Path) -> SeriesScan:
     return sort_series(path for path in FolderTree(root=folder).files() if is_slice(path))
 
 
-def sort_series(files: Iterable[Path]) -> SeriesScan:
+def read_sorting_header(path: Path) -> Any:
+    """Read what :func:`sort_series` uses of a file.
+
+    Raises:
+        Exception: of pydicom, in many kinds: it cannot be read.
+    """
+    return read_dicom(path, stop_before_pixels=True, specific_tags=list(HEADER_FIELDS), force=True)
+
+
+def sort_series(files: Iterable[Path], *, read: Callable[[Path], Any] = read_sorting_header) -> SeriesScan:
     """Sort DICOM files into series.
 
     Skipped are localizers, secondary captures, objects without voxels (and segmentations and doses), files that cannot
     be read, and slices with another direction or size than most of their series. Slices that lie between those of the
     volume belong to it whatever their size, so that the reader rejects it: without them, it would be another image.
+
+    Args:
+        read: returns the header of a file, at least its :data:`HEADER_FIELDS`; another one, if it is not on this disk.
     """
     groups: dict[str, list[_File]] = defaultdict(list)
     skipped: dict[Path, str] = {}
     damaged = set()
     for path in files:
         try:
-            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+            header = read(path)
             reason = "an index of DICOM files" if path.name.upper() == INDEX else _reason_to_skip(header)
             if reason is None:
                 file = _File.of(path, header)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
-from decathlete.io.dicom_grid import warn_once
 from decathlete.io.dicom_reading import read_dicom
+from decathlete.io.read_warnings import warn_once
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from decathlete.io.read_warnings import separate_warnings
+
 _OWN = ("decathlete.serving", "uvicorn.error", "uvicorn.asgi")
 _job = threading.local()
 
@@ -70,10 +72,11 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: object, **
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the warnings about the image that the current thread reads."""
+    """Collect the warnings about the image that the current thread reads, also if others have read it before."""
     _job.warnings = []
     try:
-        yield _job.warnings
+        with separate_warnings():
+            yield _job.warnings
     finally:
         _job.warnings = None
 

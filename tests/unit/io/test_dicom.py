@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from decathlete.errors import ImageError
 from decathlete.io.images import find_inputs, output_suffix, read_grid, read_image
+from decathlete.io.read_warnings import separate_warnings, warn_once
 
 SERIES = generate_uid(entropy_srcs=["series"])
 
@@ -112,6 +114,25 @@ def test_slightly_uneven_slices_are_a_warning(tmp_path: Path, caplog) -> None:
         read_image(tmp_path)
     assert "not quite evenly spaced" in caplog.text
     assert "Secret" not in caplog.text
+
+
+def test_a_warning_belongs_to_a_reading(tmp_path: Path, caplog) -> None:
+    for k, z in enumerate((0, 2, 4.1, 6)):
+        write_slice(tmp_path / f"{k}.dcm", k, (0, 0, z))
+    counts = []
+    for scope in (nullcontext(), separate_warnings(), separate_warnings(), nullcontext()):
+        with scope:
+            read_grid(tmp_path)
+            read_image(tmp_path)
+        counts.append(caplog.text.count("not quite evenly spaced"))
+    assert counts == [1, 2, 3, 3]
+
+
+def test_old_warnings_take_no_memory(caplog) -> None:
+    texts = [f"image {number} is odd" for number in range(2000)]
+    for text in [*texts, texts[-1], texts[0]]:
+        warn_once(text)
+    assert (caplog.text.count(texts[-1]), caplog.text.count(texts[0])) == (1, 2)
 
 
 def test_two_series_in_one_folder_are_refused(tmp_path: Path) -> None:

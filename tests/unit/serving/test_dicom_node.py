@@ -17,23 +17,17 @@ import pytest
 from pynetdicom import evt
 
 from decathlete.core.files import TEMPORARY_PREFIX
-from decathlete.core.labels import LabelSet
 from decathlete.errors import ImageError, OptionError
-from decathlete.inference.output.dicom import write_dicom_result
-from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.dicom_structures import read_structure_masks, referenced_series
 from decathlete.io.images import read_image
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
-from dicom_node_support import Clock, finish, poll_twice, states, use_web, write_files
+from dicom_node_support import DIGEST, Clock, FakeWeb, finish, poll_twice, segment_to_seg, states, use_web
 from dicom_support import uid, write_series
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 CT = "1.2.840.10008.5.1.4.1.1.2"
-DIGEST = "cd" * 32
-USE = ModelUse(digest=DIGEST, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
-SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
 
 
 class Archive:
@@ -66,21 +60,12 @@ def archive() -> Iterator[Archive]:
     one.server.shutdown()
 
 
-def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:
-    """Mark where the sum of all channels is positive."""
-    label = (sum(read_image(source).array_CZYX[0] for source in sources) > 0).astype(np.uint8)
-    path = output / f"{len(list(output.iterdir()))}.seg.dcm"
-    labels = LabelSet.from_names(["liver"])
-    write_dicom_result(path, "dicom-seg", label, labels=labels, source=sources[0], settings=SETTINGS)
-    return (path,)
-
-
 @pytest.fixture
 def make_node(tmp_path: Path, archive: Archive, clock: Clock) -> Iterator[Callable[..., DicomNode]]:
     """A node that listens and whose steps the test makes itself."""
     nodes: list[DicomNode] = []
 
-    def make(segment_: Any = segment, *, channels: Sequence[str] = ("CT",), **changes: Any) -> DicomNode:
+    def make(segment_: Any = segment_to_seg, *, channels: Sequence[str] = ("CT",), **changes: Any) -> DicomNode:
         fields = {"port": 0, "callers": ("SCANNER",), "send_to": archive.peer} | changes
         settings = DicomNodeSettings(data=tmp_path / "node", **fields)
         choice = SeriesChoice.of_model(channels, settings.series)
@@ -414,44 +399,6 @@ def test_rules_choose_among_the_series_of_a_study(
 
 
 WEB = "http://127.0.0.1:1/dicom-web"
-
-
-class FakeWeb:
-    """A DICOMweb client in front of a list of datasets."""
-
-    def __init__(self, datasets: Sequence[Any]) -> None:
-        self.datasets = list(datasets)
-        self.fails = False
-
-    @property
-    def segmentations(self) -> list[Any]:
-        return [one for one in self.datasets if one.Modality == "SEG"]
-
-    def search_for_series(self, study: str | None = None, *, search_filters: Any, **paging: Any) -> list[Any]:
-        if self.fails:
-            raise ConnectionError
-        found: dict[str, Any] = {}
-        for one in self.datasets:
-            if one.Modality == search_filters["Modality"] and study in (None, one.StudyInstanceUID):
-                n = sum(o.SeriesInstanceUID == one.SeriesInstanceUID for o in self.datasets)
-                found[one.SeriesInstanceUID] = {
-                    "0020000D": {"Value": [str(one.StudyInstanceUID)]},
-                    "0020000E": {"Value": [str(one.SeriesInstanceUID)]},
-                    "00201209": {"Value": [n]},
-                }
-        return list(found.values())[paging.get("offset", 0) :]
-
-    def download(self, _study: str, series: str, folder: Path, *, check: Callable[[int], object]) -> Iterator[Path]:
-        return write_files([one for one in self.datasets if one.SeriesInstanceUID == series], folder, check)
-
-    def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:
-        return [one.to_json_dict() for one in self.datasets if one.SeriesInstanceUID == series]
-
-    def store_instances(self, datasets: Sequence[Any]) -> Any:
-        if self.fails:
-            raise ConnectionError
-        self.datasets += datasets
-        return pydicom.Dataset()
 
 
 def test_an_archive_is_polled_and_its_series_are_segmented_once(

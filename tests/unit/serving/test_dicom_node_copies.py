@@ -242,7 +242,7 @@ class PagingWeb(Web):
 def test_all_pages_of_an_archive_are_read(
     make_node: MakeNode, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int, ignores_offset: bool
 ) -> None:
-    monkeypatch.setattr("decathlete.serving.dicom_node.archive._PAGE", 3)
+    monkeypatch.setattr("decathlete.serving.dicom_node.archive_search._PAGE", 3)
     web = PagingWeb(page, ignores_offset=ignores_offset)
     web.series = [slices(tmp_path, name, n_slices=1) for name in "abcde"]
     node = make_node()

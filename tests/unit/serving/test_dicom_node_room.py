@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from decathlete.cli.dicom_node_options import DicomNodeArguments
-from decathlete.errors import OptionError
+from decathlete.errors import ImageError, OptionError
 from decathlete.serving.dicom_node.archive import MAX_COPY_STARTS
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.settings import ServiceLimits
-from dicom_node_support import Clock, Web, finish, poll_twice, slices, states
+from dicom_node_support import Clock, Web, finish, poll_twice, segment, slices, states
 
 
 @pytest.fixture
@@ -65,6 +65,73 @@ def test_a_series_that_is_not_finished_keeps_its_files(make_node: Any, add_whole
     assert states(node) == ["computed"]
     delete_finished_files(node)
     assert len(files_of_series(node)) == 3
+
+
+class FailingAtFirst:
+    """A model that cannot segment the first images; it counts them all."""
+
+    def __init__(self, n_failures: int) -> None:
+        self.n_failures, self.n_images = n_failures, 0
+
+    def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
+        self.n_images += 1
+        if self.n_images <= self.n_failures:
+            raise ImageError("damaged")
+        return segment(sources, output)
+
+
+def test_files_of_failed_series_make_room_for_others(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
+    first, second = (slices(tmp_path, name, study=name) for name in ("one", "two"))
+    limit = round(1.5 * sum(Path(one.filename).stat().st_size for one in first))
+    model = FailingAtFirst(1)
+    node = make_node(model, max_bytes=limit)
+    for number, expected in ((1, ["failed"]), (2, ["failed", "sent"])):
+        web.series = [first, second][:number]
+        poll_twice(node, clock)
+        finish(node)
+        assert (states(node), node.status().failed_copies) == (expected, ())
+        assert node.store.stored_bytes() <= limit
+    poll_twice(node, clock)  # the first one is not copied again
+    finish(node)
+    assert (states(node), model.n_images) == (["failed", "sent"], 2)
+    web.series[0] = slices(tmp_path, "one", n_slices=4, study="one")  # it has changed
+    poll_twice(node, clock)
+    finish(node)
+    assert states(node) == ["failed", "sent", "sent"]
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_failed_series_that_arrives_again_keeps_its_files(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path, is_deleted: bool
+) -> None:
+    node, series = make_node(FailingAtFirst(1)), slices(tmp_path, "ct")
+    add(node, series)
+    clock.now += 11
+    finish(node)
+    if is_deleted:
+        delete_finished_files(node)
+        assert files_of_series(node) == []
+    assert add(node, series) == 0
+    delete_finished_files(node)
+    assert len(files_of_series(node)) == 3
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_failed_series_that_has_grown_since_makes_room(
+    make_node: Any, add_whole: Any, clock: Clock, tmp_path: Path
+) -> None:
+    node, series = make_node(FailingAtFirst(2)), slices(tmp_path, "ct", n_slices=4)
+    for part in (series[:3], series):
+        add_whole(node, part)
+        finish(node)
+    assert states(node) == ["failed", "failed"]
+    add_whole(node, series[:3])  # copies, of which only the job of the whole series is computed again
+    finish(node)
+    assert states(node) == ["failed", "sent"]
+    delete_finished_files(node)
+    assert files_of_series(node) == []
 
 
 def test_nothing_is_deleted_for_room_that_there_cannot_be(make_node: Any, add_whole: Any, tmp_path: Path) -> None:

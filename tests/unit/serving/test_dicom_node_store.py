@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,6 +82,38 @@ def test_all_instances_are_stored_or_none(store: NodeStore) -> None:
         store.register(broken(folder), now=1.0)
     assert (contents(store), store.count_instances("1.2")) == ([b"one"], 1)
     assert store_instances(store, b"new", now=2.0, sop_uid="1.7") == 1  # the database still works
+
+
+def test_others_are_stored_while_a_series_is_written_to_the_disk(
+    store: NodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, stored = os.fsync, list[int]()
+
+    def store_another(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        other = threading.Thread(
+            target=lambda: stored.append(store_instances(store, b"x", sop_uid="9", series_uid="8"))
+        )
+        other.start()
+        other.join(60)  # against a test that hangs
+        assert stored == [1]
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", store_another)
+    assert store_instances(store, b"one", b"two") == 2
+    assert sorted(contents(store)) == [b"one", b"two", b"x"]
+
+
+def test_stored_instances_and_the_names_of_their_files_are_on_the_disk(
+    store: NodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, synced = os.fsync, set[int]()
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.fstat(fd).st_ino), fsync(fd)))
+    store_instances(store, b"one", b"two")
+    files = list((store.folder / "series").rglob("*.dcm"))
+    expected = {store.folder / "series", *files, *(file.parent for file in files)}
+    assert len(files) == 2
+    assert synced >= {path.stat().st_ino for path in expected}
 
 
 @pytest.mark.parametrize("version", [0, 99])

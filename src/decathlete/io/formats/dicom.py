@@ -15,13 +15,14 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_frames import read_frames
-from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_once
+from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames
 from decathlete.io.dicom_header import DicomFile, Frame, kind_without_voxels, read_dicom_header
 from decathlete.io.dicom_pixel_data import PixelLayout
 from decathlete.io.dicom_reading import read_dicom
 from decathlete.io.folder_tree import INDEX, starts_like_dicom
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.read_errors import translate_read_error
+from decathlete.io.read_warnings import warn_once
 from decathlete.io.volumes import Volume, smallest_integer
 
 _WITHOUT_PREAMBLE = re.compile(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import ServiceError
-from decathlete.serving.dicom_node.choice import Unit
+from decathlete.serving.dicom_node.archive_search import N_INSTANCES, SERIES, STUDY, first_value, search_series
+from decathlete.serving.dicom_node.archive_segmentations import ArchiveSegmentations
+from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.failures import FailedCopies, NodeStoppedError
 from decathlete.serving.dicom_node.instance_files import StagedInstance, read_uids
 from decathlete.serving.dicom_node.node_store import NodeStore
@@ -18,9 +19,6 @@ from decathlete.serving.dicomweb import DicomWebServer
 
 MAX_COPY_STARTS = 3
 """How many copies of a series may end the program, so that a crash does not repeat without end."""
-_PAGE = 100
-_STUDY, _SERIES, _N_INSTANCES, _DEVICE, _PARAMETERS = "0020000D", "0020000E", "00201209", "00181000", "00660032"
-_REFERENCED, _INSTANCES = "00081115", "0008114A"
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ class Archive:
     Args:
         url: address of its services.
         modalities: of the series that are segmented.
-        digests: of the models; a series with a SEG that names one of them was segmented before.
-        unit: with ``study``, a SEG of one series counts for the whole study.
+        choice: of these series.
+        digests: of the models; series that were segmented by one of them are not copied.
         max_bytes: greatest size of all stored series.
         image_bytes: greatest size of one of them.
         first_wait_s: time before the second attempt to copy a series.
@@ -51,8 +49,8 @@ class Archive:
         url: str,
         *,
         modalities: Sequence[str],
+        choice: SeriesChoice,
         digests: Sequence[str],
-        unit: Unit = "series",
         max_bytes: int,
         image_bytes: int,
         first_wait_s: float,
@@ -61,14 +59,15 @@ class Archive:
     ) -> None:
         server = DicomWebServer(url)
         self.client, self.download = server.client, server.download
-        self._modalities, self._digests = tuple(modalities), frozenset(digests)
-        self._unit, self._clock, self._should_stop = unit, clock, should_stop
+        self._modalities, self._unit = tuple(modalities), choice.unit
+        self._clock, self._should_stop = clock, should_stop
+        self._segmentations = ArchiveSegmentations(choice=choice, digests=digests, should_stop=should_stop)
         self._max_bytes, self._image_bytes = max_bytes, image_bytes
         self.failed = FailedCopies(first_wait_s=first_wait_s, clock=clock)
         self._is_listed = False
         self._busy: frozenset[str] = frozenset()
         self._sizes: dict[str, int] = {}
-        self._finished: set[tuple[str, int]] = set()
+        self._finished: set[Hashable] = set()
 
     def busy_studies(self, store: NodeStore) -> frozenset[str]:
         """Return the studies of which some series are not copied yet; none, if each series is segmented by itself.
@@ -101,7 +100,15 @@ class Archive:
 
     def _find_new(self, sizes: Mapping[str, int], store: NodeStore) -> dict[str, int]:
         """Return the series of a study that are neither stored nor known to be segmented."""
-        return {uid: n for uid, n in sizes.items() if (uid, n) not in self._finished and store.count_instances(uid) < n}
+        return {
+            uid: n
+            for uid, n in sizes.items()
+            if self._state(uid, sizes) not in self._finished and store.count_instances(uid) < n
+        }
+
+    def _state(self, series_uid: str, sizes: Mapping[str, int]) -> Hashable:
+        """Return what decides whether a series was segmented: its size, or the sizes of all series of its study."""
+        return (series_uid, sizes[series_uid]) if self._unit == "series" else frozenset(sizes.items())
 
     def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], new: Mapping[str, int], store: NodeStore) -> int:
         """Copy the series of a study (identifier -> number of instances) that are to be segmented."""
@@ -110,80 +117,33 @@ class Archive:
         if not ready:
             return 0
         try:
-            segmented = self._segmented(study_uid, sizes)
+            in_question = sizes if self._unit == "study" else ready
+            segmented = self._segmentations.find_segmented(self.client, study_uid, in_question)
+        except NodeStoppedError:
+            raise
         except Exception as problem:  # such as a SEG object that the archive cannot describe
             for uid, n in ready.items():
                 self.failed.add(uid, n, problem)
             return 0
-        finished = {(uid, n) for uid, n in ready.items() if uid in segmented}
+        finished = ready.keys() & segmented
         if finished:
             log.info("series of the archive that were segmented before: %d", len(finished))
-        self._finished |= finished
+        self._finished |= {self._state(uid, sizes) for uid in finished}
         to_copy = {uid: n for uid, n in ready.items() if uid not in segmented}
         copied = [uid for uid, n in to_copy.items() if not self._should_stop() and self._copy(study_uid, uid, n, store)]
-        if new.keys() <= {*copied, *(uid for uid, _ in finished)}:
+        if new.keys() <= {*copied, *finished}:
             self._busy -= {study_uid}
         return len(copied)
 
     def _list_studies(self) -> dict[str, dict[str, int]]:
         """Return study -> series -> number of instances; entries without these are left out."""
         studies: dict[str, dict[str, int]] = defaultdict(dict)
-        for entry in self._search():
-            study_uid, series_uid, n_instances = (_value(entry, tag) for tag in (_STUDY, _SERIES, _N_INSTANCES))
-            if study_uid and series_uid and n_instances.isdecimal():
-                studies[study_uid][series_uid] = int(n_instances)
-        return studies
-
-    def _search(self) -> Iterator[Any]:
-        """Yield all series of the modalities.
-
-        A page may be shorter than it was asked for, since archives have limits of their own, or the same as before,
-        since some ignore the offset. So the last page is the one without another series.
-
-        Raises:
-            NodeStoppedError: the node ends.
-        """
         for modality in self._modalities:
-            seen: set[str] = set()
-            offset = 0
-            while not self._should_stop():
-                found = self.client.search_for_series(
-                    search_filters={"Modality": modality},
-                    fields=["NumberOfSeriesRelatedInstances"],
-                    limit=_PAGE,
-                    offset=offset,
-                )
-                yield from found
-                offset += len(found)
-                n_before = len(seen)
-                seen |= {_value(entry, _SERIES) for entry in found}
-                if len(seen) == n_before:
-                    break
-            else:
-                raise NodeStoppedError
-
-    def _segmented(self, study_uid: str, sizes: Mapping[str, int]) -> frozenset[str]:
-        """Return the series of a study of which a SEG by one of the models refers to all instances.
-
-        If the study is segmented as a whole, one such series counts for all.
-        """
-        found: set[str] = set()
-        for one in self.client.search_for_series(study_uid, search_filters={"Modality": "SEG"}):
-            for instance in self.client.retrieve_series_metadata(study_uid, _value(one, _SERIES)):
-                if _value(instance, _DEVICE) in self._digests or self._names_digest(instance):
-                    found |= _referenced(instance, sizes)
-        return frozenset(sizes if found and self._unit == "study" else found)
-
-    def _names_digest(self, content: Any) -> bool:
-        """Return whether the parameters of an algorithm, at any depth, contain a digest of the models."""
-        if isinstance(content, list):
-            return any(self._names_digest(item) for item in content)
-        if not isinstance(content, dict):
-            return False
-        text = str(content.get(_PARAMETERS, {}).get("Value", ""))
-        return any(digest in text for digest in self._digests) or any(
-            self._names_digest(element.get("Value")) for element in content.values() if element.get("vr") == "SQ"
-        )
+            for entry in search_series(self.client, modality, should_stop=self._should_stop):
+                study_uid, series_uid, n_instances = (first_value(entry, tag) for tag in (STUDY, SERIES, N_INSTANCES))
+                if study_uid and series_uid and n_instances.isdecimal():
+                    studies[study_uid][series_uid] = int(n_instances)
+        return studies
 
     def _copy(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> bool:
         """Copy a series, and return whether that succeeded."""
@@ -264,15 +224,3 @@ class _Room:
                 remedy="free disk space, or start the service with a larger --dicom-max-storage",
             )
         self._n_bytes += n_bytes
-
-
-def _referenced(instance: Any, sizes: Mapping[str, int]) -> set[str]:
-    """Return the series of which an object refers to all instances."""
-    items = instance.get(_REFERENCED, {}).get("Value", [])
-    counts = {_value(item, _SERIES): len(item.get(_INSTANCES, {}).get("Value", [])) for item in items}
-    return {uid for uid, n_instances in sizes.items() if counts.get(uid, -1) >= n_instances}
-
-
-def _value(element_set: Any, tag: str) -> str:
-    values = element_set.get(tag, {}).get("Value") or [""]
-    return str(values[0])

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from decathlete.core.files import file_digest, move_synced, remove, temporary_folder, translate_os_error
+from decathlete.core.files import file_digest, remove, sync_path, temporary_folder, translate_os_error
 from decathlete.io.dicom_reading import read_dicom
 from decathlete.serving.dicom_node.node_job import Origin
 
@@ -92,16 +92,31 @@ class InstanceFiles:
         with temporary_folder(self._arriving) as folder:
             yield folder
 
-    def move(self, staged: StagedInstance) -> None:
-        """Move an instance to its series; its file is on the disk when this returns.
+    def sync(self, staged: Iterable[StagedInstance]) -> None:
+        """Return when the content of instances is on the disk; for many of them, a slow disk takes a minute.
 
         Raises:
             OutputError: the disk cannot be written.
         """
-        target = self.path(staged.row.file)
-        with translate_os_error("cannot be written", where=target, remedy="free disk space"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            move_synced(staged.path, target)
+        for one in staged:
+            with translate_os_error("cannot be written", where=self.path(one.row.file), remedy="free disk space"):
+                sync_path(one.path)
+
+    def move(self, staged: Iterable[StagedInstance]) -> None:
+        """Move instances to their series; their new names are on the disk when this returns.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        targets = {self.path(one.row.file): one.path for one in staged}
+        with translate_os_error("cannot be written", where=self._folder, remedy="free disk space"):
+            for target, source in targets.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
+            for folder in dict.fromkeys(target.parent for target in targets):
+                sync_path(folder)
+            if targets:
+                sync_path(self._folder)  # it contains the names of the folders
 
     def remove(self, files: Iterable[str]) -> None:
         """Remove instances, and the folders of series of which none is left."""

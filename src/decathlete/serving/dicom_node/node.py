@@ -66,8 +66,8 @@ class DicomNode:
             Archive(
                 settings.dicomweb,
                 modalities=choice.modalities or settings.modalities,
+                choice=choice,
                 digests=digests,
-                unit=choice.unit,
                 max_bytes=settings.max_bytes,
                 image_bytes=settings.image_bytes,
                 first_wait_s=settings.retry_seconds,

@@ -65,44 +65,57 @@ class NodeStore:
     def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
         """Store all instances or, after an error, none; return how many are new or have new content.
 
-        A copy of a stored instance changes nothing, but a failed job of its unit is computed again.
+        A copy of a stored instance changes nothing, but a failed job of its unit is computed again. Other threads may
+        use the store while the files are written to the disk.
 
         Raises:
             OutputError: the disk cannot be written.
         """
-        moved: list[str] = []
+        instances = list(staged)
+        self._files.sync(instances)  # without the lock, so that others are stored meanwhile
         replaced: list[str] = []
         n_new = 0
         with self._lock:
+            missing = [one for one in instances if not self._file_of(one.row)]
             try:
+                self._files.move(missing)
                 with translate_database_error(self.folder / DATABASE), transaction(self._database):
-                    for one in staged:
+                    for one in instances:
                         file = self._file_of(one.row)
-                        if not file:
-                            moved.append(one.row.file)
-                            self._files.move(one)
                         if file is None:
                             n_new += 1
                             replaced += self._insert(one.row, now)
                         else:
                             self._note_copy(one.row, now, is_restored=not file)
             except BaseException:
-                self._files.remove(moved)
+                self._files.remove(one.row.file for one in missing)
                 raise
             self._files.remove(replaced)
         return n_new
 
     def count_instances(self, series_uid: str) -> int:
-        """Return the number of stored instances of a series, with those whose files a finished job does not need."""
-        return int(
-            self._rows(
-                "SELECT COUNT(*) AS n FROM instances WHERE series_uid = ? AND (file != '' OR (SELECT state FROM jobs "
-                f"WHERE unit_uid = instances.{self._unit} AND models = ? ORDER BY last_instance DESC, number DESC "
-                "LIMIT 1) IN ('sent', 'skipped'))",
-                series_uid,
-                self._models,
-            )[0]["n"]
+        """Return the number of stored instances of a series, with those whose files no job needs."""
+        units = self._rows(
+            f"SELECT {self._unit} AS uid, COUNT(*) AS n, SUM(file != '') AS n_files FROM instances "
+            f"WHERE series_uid = ? GROUP BY {self._unit}",
+            series_uid,
         )
+        return sum(row["n_files" if self._needs_files(row["uid"]) else "n"] for row in units)
+
+    def _needs_files(self, unit_uid: str) -> bool:
+        """Return whether files that were deleted to make room are needed again."""
+        last = self._rows(
+            "SELECT state FROM jobs WHERE unit_uid = ? AND models = ? ORDER BY last_instance DESC, number DESC LIMIT 1",
+            unit_uid,
+            self._models,
+        )
+        if last and last[0]["state"] == "failed":
+            return bool(self.files(unit_uid))  # those of late slices, so it failed without the earlier ones
+        return not last or last[0]["state"] not in ("sent", "skipped")
+
+    def is_empty(self) -> bool:
+        """Return whether there are neither instances nor jobs."""
+        return not self._rows("SELECT number FROM instances UNION ALL SELECT number FROM jobs LIMIT 1")
 
     def studies_of_archive(self) -> frozenset[str]:
         """Return the studies with instances that were copied from the archive."""
@@ -132,13 +145,16 @@ class NodeStore:
     def _delete_finished(self, n_bytes: int) -> bool:
         """Delete files that no job needs, of the units that were received first, until so many bytes are free.
 
+        A failed job is computed again only if its unit is sent again, so it needs its files only while copies arrive.
+
         Returns:
             Whether there were as many. If not, nothing is deleted: late slices of a series need its other files.
         """
         with self._lock:
             units = self._rows(
                 f"SELECT {self._unit} AS uid, SUM(n_bytes) AS n_bytes FROM instances WHERE {self._unit} NOT IN "
-                "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
+                "(SELECT unit_uid FROM jobs WHERE state IN ('queued', 'computed') "
+                "OR (state = 'failed' AND received_again IS NOT NULL)) "
                 f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
                 f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?) "
                 "ORDER BY MAX(received)",
@@ -328,9 +344,12 @@ class NodeStore:
     def _queue_again(self, quiet_since: float, waiting: set[str]) -> None:
         rows = self._rows("SELECT * FROM jobs WHERE state = 'failed' AND received_again <= ?", quiet_since)
         for job in map(NodeJob.of, rows):
-            if job.unit_uid not in waiting and job.content == self.content_of(job.unit_uid):
-                self._execute("UPDATE jobs SET starts = 0, received_again = NULL WHERE number = ?", job.number)
+            if job.unit_uid in waiting:
+                continue
+            if job.content == self.content_of(job.unit_uid):
+                self._execute("UPDATE jobs SET starts = 0 WHERE number = ?", job.number)
                 self.finish(job, "queued")
+            self._execute("UPDATE jobs SET received_again = NULL WHERE number = ?", job.number)
 
     def _insert(self, row: StoredInstance, now: float) -> list[str]:
         """Insert or replace an instance; return the file that is no longer used, if any."""

@@ -13,6 +13,8 @@ _LISTEN = re.compile(rf"(?P<aet>{_AET}):(?P<port>\d{{1,5}})")
 _PEER = re.compile(rf"(?P<aet>{_AET})@(?P<host>[A-Za-z0-9.\-\[\]:]+):(?P<port>\d{{1,5}})")
 _URL = re.compile(r"https?://[^\s@]+")
 MAX_PORT = 65535
+NODE_FOLDER = "dicom-node"
+"""Folder of the DICOM node in the folder of its service."""
 
 
 @dataclass(frozen=True, kw_only=True)

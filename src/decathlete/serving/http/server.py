@@ -13,8 +13,9 @@ import uvicorn
 
 from decathlete.core.locks import locked_folder
 from decathlete.errors import OptionError
+from decathlete.serving.dicom_node.leftovers import NodeLeftovers
 from decathlete.serving.dicom_node.model_segment import running_node
-from decathlete.serving.dicom_node.settings import DicomNodeSettings
+from decathlete.serving.dicom_node.settings import NODE_FOLDER, DicomNodeSettings
 from decathlete.serving.http.app import create_app
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -46,8 +47,15 @@ def serve(
         OutputError: ``settings.data`` cannot be written, or another service uses it.
     """
     with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
+        leftovers = None
+        if dicom_node is None:
+            node_folder = settings.data / NODE_FOLDER
+            leftovers = NodeLeftovers(node_folder, keep_seconds=settings.limits.keep_seconds)
+            stack.callback(leftovers.close)
         service = Service(settings)
         stack.callback(service.stop)
+        if leftovers is not None:
+            service.on_expiry.append(leftovers.delete_old)
         service.node = stack.enter_context(
             running_node(dicom_node, service.models, stopping=service.stopping, reading=settings.reading)
         )

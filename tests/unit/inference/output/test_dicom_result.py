@@ -12,6 +12,7 @@ import pytest
 from pydicom.config import IGNORE
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.core.structure_codes import DicomCode
 from decathlete.errors import MissingPackageError, OutputError
 from decathlete.inference.output.dicom import DicomOptions, StructureCode, write_dicom_result
 from decathlete.inference.output.dicom.result import NOTHING_FOUND
@@ -29,6 +30,12 @@ NESTED = LabelSet(
     classes=tuple(LabelClass(name=n, value=v) for n, v in [("background", 0), ("edema", 1), ("core", 2)]),
     regions=(Region(name="whole tumour", values=(1, 2)), Region(name="core", values=(2,))),
     region_order=(1, 2),
+)
+UPPER_CYST = StructureCode(
+    code="12494005",
+    meaning="Cyst",
+    category=DicomCode(code="1", scheme="99X", meaning="Finding"),
+    modifier=DicomCode(code="2", scheme="99X", meaning="Upper"),
 )
 SHAPE = (7, 11, 13)
 KINDS = ["dicom-seg", "rtstruct"]
@@ -169,6 +176,27 @@ def test_seg_carries_codes_colours_and_the_algorithm(tmp_path: Path) -> None:
     assert (round(lightness), round(a), round(b)) == (53, 80, 67)  # red
 
 
+def test_structure_sets_carry_codes_with_their_sides_and_categories(tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    values = {"background": 0, "kidney_left": 1, "kidney_right": 2, "Q": 4}
+    labels = LabelSet(classes=tuple(LabelClass(name=n, value=v) for n, v in values.items()))
+    made = write(tmp_path / "r.dcm", "rtstruct", make_label(), source, labels=labels, codes={"Q": UPPER_CYST})
+    found = []
+    for observation in made.RTROIObservationsSequence:
+        (kind,), (category,) = (
+            observation.RTROIIdentificationCodeSequence,
+            observation.SegmentedPropertyCategoryCodeSequence,
+        )
+        (modifier,) = kind.SegmentedPropertyTypeModifierCodeSequence
+        found.append([(c.CodeValue, c.CodingSchemeDesignator, c.CodeMeaning) for c in (category, kind, modifier)])
+    anatomy, kidney = ("91723000", "SCT", "Anatomical Structure"), ("64033007", "SCT", "Kidney")
+    assert found == [
+        [anatomy, kidney, ("7771000", "SCT", "Left")],
+        [anatomy, kidney, ("24028007", "SCT", "Right")],
+        [("1", "99X", "Finding"), ("12494005", "SCT", "Cyst"), ("2", "99X", "Upper")],
+    ]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_segmentation_without_a_voxel_says_so(kind: str, tmp_path: Path) -> None:
     source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
@@ -240,7 +268,8 @@ def write_any_series(folder: Path, shape: str, orientation: str) -> Path:
 def test_dciodvfy_finds_no_error(orientation: str, shape: str, kind: str, empty: bool, tmp_path: Path) -> None:
     source = write_any_series(tmp_path, shape, orientation)
     label = np.zeros(SHAPE, np.uint8) if empty else make_label()
-    options = {"segmentation_type": "labelmap"} if kind == "labelmap" else {}
+    options: dict[str, Any] = {"segmentation_type": "labelmap"} if kind == "labelmap" else {}
+    options["codes"] = {"Q": UPPER_CYST}
     write(tmp_path / "r.dcm", "dicom-seg" if kind == "labelmap" else kind, label, source, **options)
     assert dciodvfy_errors(tmp_path / "r.dcm") == []
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
+from decathlete.core.structure_codes import DicomCode, StructureCode
 from decathlete.inference.output.dicom.codes import Description
 from decathlete.inference.output.dicom.source import SourceSeries, copy_patient_and_study, reference_to
 from decathlete.inference.output.provenance import NOTICE
@@ -109,13 +110,20 @@ def _contour_item(number: int, structure: Description, drawn: list[Any]) -> Any:
 
 
 def _observation(number: int, structure: Description) -> Any:
-    observation, code = pydicom.Dataset(), pydicom.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = structure.code.code, structure.code.scheme
-    code.CodeMeaning = structure.code.meaning
+    observation, kind = pydicom.Dataset(), _concept(structure.code)
+    if structure.code.modifier is not None:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(structure.code.modifier)]
     observation.ObservationNumber, observation.ReferencedROINumber = number, number
-    observation.RTROIIdentificationCodeSequence = [code]
+    observation.SegmentedPropertyCategoryCodeSequence = [_concept(structure.category)]
+    observation.RTROIIdentificationCodeSequence = [kind]
     observation.RTROIInterpretedType, observation.ROIInterpreter = "", ""
     return observation
+
+
+def _concept(code: DicomCode | StructureCode) -> Any:
+    concept = pydicom.Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = code.code, code.scheme, code.meaning
+    return concept
 
 
 def _contours(source: SourceSeries, mask_ZYX: NDArray[np.bool_]) -> Iterator[Any]:

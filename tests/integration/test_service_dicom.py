@@ -1,4 +1,4 @@
-"""DICOM over HTTP: results as DICOM objects."""
+"""DICOM over HTTP: results as DICOM objects, and warnings about what an upload contains and is not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.io.images import read_label
+from decathlete.serving.private_log import private_logging
+from decathlete.serving.results import RECORD_FILE
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ServiceSettings
 from decathlete.workflows.predict import predict
@@ -20,6 +23,8 @@ from dicom_support import PATIENT, paint_structures, uid, write_series
 from service_support import FP32, JOBS, save_model, send, service_client, settings_for, wait_for
 
 VOXELS = np.random.default_rng(0).normal(0, 300, (9, 18, 20)).astype(np.int16)
+LOCALIZER = "not used: 1 file (a localizer)"
+OTHER_SIZE = "not used: 2 files (slices of another direction or size than the other 9 of their series)"
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +34,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A series with all identifiers."""
+    """A series with all identifiers; one beside a localizer, with slices of another size."""
     folder = tmp_path_factory.mktemp("studies")
     write_series(folder / "plain", VOXELS)
+    write_series(folder / "mixed", VOXELS, SeriesDescription=PATIENT)
+    write_series(folder / "mixed", VOXELS[:1], series="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(folder / "mixed", VOXELS[:2, :9], series="part", SeriesInstanceUID=uid("series", "series"))
     return folder
 
 
@@ -92,3 +100,40 @@ def test_viewers_get_a_segmentation_object(client, studies, expected_ZYX, tmp_pa
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom"), answer.text
     (tmp_path / "object.dcm").write_bytes(answer.content)
     np.testing.assert_array_equal(paint_structures(tmp_path / "object.dcm", series), expected_ZYX)
+
+
+def test_what_an_upload_contains_and_is_not_used_is_a_warning_of_its_job(
+    client, service, studies, expected_ZYX, tmp_path
+) -> None:
+    with service.models.use("tiny"):  # so that the job is not finished
+        job_id = send(client, zip_of(studies / "mixed"), name="a.zip").json()["id"]
+        assert set(client.get(f"{JOBS}/{job_id}").json()["warnings"]) == {LOCALIZER, OTHER_SIZE}
+    status = wait_for(client, job_id)
+    assert (status["state"], set(status["warnings"])) == ("done", {LOCALIZER, OTHER_SIZE})
+    (tmp_path / "result.nii.gz").write_bytes(client.get(f"{JOBS}/{job_id}/result").content)
+    np.testing.assert_array_equal(read_label(tmp_path / "result.nii.gz").array_ZYX, expected_ZYX)
+    report = client.get(f"{JOBS}/{job_id}/report").text
+    assert all(text in report for text in (LOCALIZER, OTHER_SIZE))
+    record = PredictionRecord.load(service.storage.result_folder(job_id) / RECORD_FILE)
+    assert set(record.warnings) == {LOCALIZER, OTHER_SIZE}
+
+
+def test_viewers_are_told_what_is_not_used(client) -> None:
+    answer = client.post("/infer/tiny", params={"image": "mixed", "output": "json"})
+    assert set(answer.json()["warnings"]) == {LOCALIZER, OTHER_SIZE}
+
+
+def test_a_warning_of_the_reader_is_one_of_the_job_whoever_reads_the_image_before(
+    client, service, studies, tmp_path
+) -> None:
+    series = write_series(tmp_path / "uneven", VOXELS)
+    path = series / "56_series.dcm"  # the last slice
+    slice_ = pydicom.dcmread(path)
+    slice_.ImagePositionPatient[2] += 0.1
+    slice_.save_as(path)
+    with private_logging():
+        with service.models.use("tiny"):  # so that the job is not finished
+            job_id = send(client, zip_of(series), name="a.zip").json()["id"]
+            assert client.get(f"{JOBS}/{job_id}/input").status_code == 200
+        (warning,) = wait_for(client, job_id)["warnings"]
+    assert warning.startswith("channel_0000: slices are not quite evenly spaced: usually 2")

@@ -9,8 +9,9 @@ channels (``_0000``) are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from decathlete.io.format_lookup import (
 from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
 from decathlete.io.reading import Reading
 from decathlete.serving.private_log import collect_warnings, without_folders
+from decathlete.serving.storage import require_room
 from decathlete.transfer.zips import unpack_zip
 
 MAX_FILES = 20_000
@@ -95,6 +97,7 @@ def make_image(
         ImageError: the files are not one image that can be read, or not one for the model.
         ArchiveError: the zip file is damaged or not safe to unpack.
         ServiceError: there is no file, or the image is too large.
+        OutputError: the disk is too full to unpack it.
     """
     unused: dict[Path, str] = {}
     image = folder / "image"
@@ -104,6 +107,7 @@ def make_image(
             folder,
             channels=channels,
             image_bytes=image_bytes,
+            check_room=partial(require_room, folder),
             report_unused=lambda _, found: unused.update(_files_in(found)),
         )
         _move_channels(paths, image)
@@ -121,12 +125,14 @@ def find_channels(
     *,
     channels: Sequence[str],
     image_bytes: int,
+    check_room: Callable[[int], object] = lambda _: None,
     report_unused: ReportUnused = log_unused,
 ) -> Sequence[Path]:
     """Move the files of one image into new folders in ``folder``; return the files or folders of its channels.
 
     Args:
         files, channels, image_bytes: as of :func:`make_image`.
+        check_room: called with the number of bytes before an archive is unpacked, and while it is.
         report_unused: called with what is not used.
 
     Raises:
@@ -140,7 +146,7 @@ def find_channels(
     numbered.mkdir()
     if len(files) == 1 and _is_zip(files[0].path):
         unpacked = folder / "unpacked"
-        unpack_zip(files[0].path, unpacked, limit_bytes=image_bytes)
+        unpack_zip(files[0].path, unpacked, limit_bytes=image_bytes, check=check_room)
         remove(files[0].path)
         files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from decathlete.io.dicom_structures import list_structures, read_structure_masks
+from decathlete.io.images import read_grid
+
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -81,6 +84,15 @@ def write_enhanced(path: Path, array_ZYX: NDArray[Any], *, orientation: tuple[fl
     _set_pixels(made, array_ZYX[order])
     pydicom.dcmwrite(path, made, enforce_file_format=True)
     return path
+
+
+def paint_structures(path: Path, source: Path) -> NDArray[Any]:
+    """The label map of a SEG object or RT structure set on the grid of its series: each structure has its number."""
+    _, geometry = read_grid(source)
+    painted_ZYX = np.zeros(geometry.shape_ZYX, int)
+    for mask in read_structure_masks(path, geometry, frozenset(s.number for s in list_structures(path))):
+        painted_ZYX[mask.indices_ZYX] = mask.number
+    return painted_ZYX
 
 
 def _new(sop_class: str, instance: str, *, series: str, study: str, modality: str) -> FileDataset:

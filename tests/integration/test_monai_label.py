@@ -22,6 +22,7 @@ from decathlete.io.images import read_grid, read_label, write_image, write_label
 from decathlete.serving.http.app import create_app
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ServiceSettings
+from decathlete.serving.storage import RESERVED_BYTES
 from decathlete.workflows.predict import predict
 from dicom_support import write_enhanced
 from factories import make_oblique_geometry
@@ -286,6 +287,18 @@ def test_uploads_of_viewers_are_counted(model, tmp_path) -> None:
             answer = client.request(method, path, files={"file": ("a.nii.gz", b"x" * 100)})
             assert code_of(answer) == (429, "E-SERVICE-BUSY")
         assert client.get("/health/live").status_code == 200
+
+
+def test_copies_of_images_leave_room_on_the_disk(viewer, studies, monkeypatch) -> None:
+    content, free = (studies / "case_1.nii.gz").read_bytes(), [10**12]
+    monkeypatch.setattr("decathlete.core.sizes.free_disk_bytes", lambda _: free[0])
+    session = viewer.put("/session/", files={"files": ("a.nii.gz", content)}).json()["session_id"]
+    room = RESERVED_BYTES + len(content)
+    for free[0], status in ((room - 1, 507), (room, 200)):
+        for query in ({"session_id": session}, {"image": "case_1"}):
+            assert infer(viewer, query | {"output": "json"}, {}).status_code == status
+        assert viewer.get("/datastore/image", params={"image": "case_1"}).status_code == status
+    viewer.delete(f"/session/{session}")
 
 
 def test_images_of_viewers_have_a_limit_of_size(model, studies, tmp_path) -> None:

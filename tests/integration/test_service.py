@@ -27,11 +27,11 @@ from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image, write_volume
 from decathlete.serving.http.app import create_app
-from decathlete.serving.http.uploads import RESERVED_BYTES
 from decathlete.serving.model_cache import load_predictor
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ModelSource, ServiceSettings
+from decathlete.serving.storage import RESERVED_BYTES
 from decathlete.serving.worker import MAX_STARTS
 from decathlete.workflows.predict import predict
 from factories import make_oblique_geometry
@@ -312,6 +312,19 @@ def test_uploads_leave_room_for_the_queue(settings: ServiceSettings, monkeypatch
             answers = [send(client, content), client.post(JOBS, params={"model": "tiny"}, content=iter([content]))]
             assert {answer.status_code for answer in answers} == {status}
     assert len(list((settings.data / "jobs").iterdir())) == 2
+
+
+def test_unpacking_leaves_the_same_room(settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, packed, free = image_bytes(suffix=".nii"), io.BytesIO(), [0]
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.nii", content)
+    assert len(packed.getvalue()) < len(content)
+    room = RESERVED_BYTES + len(content)
+    monkeypatch.setattr("decathlete.core.sizes.free_disk_bytes", lambda _: free[0])
+    with service_client(settings) as client:
+        for free[0], status in ((room - 1, 507), (room, 202)):
+            assert send(client, packed.getvalue(), name="a.zip").status_code == status
+    assert not any((settings.data / "incoming").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,20 @@ def test_people_and_programs_use_the_name_of_the_proxy(settings: ServiceSettings
             assert program.get(path, follow_redirects=True).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("Seg.Example.org", "seg.example.org"),
+        ("2001:DB8:0:0::1", "[2001:db8::1]:8443"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+    ],
+)
+def test_names_and_addresses_are_allowed_at_every_port(model: Path, tmp_path: Path, allowed: str, host: str) -> None:
+    settings = settings_for(model, tmp_path / "data", allow_hosts=(allowed,))
+    with service_client(settings) as client:
+        assert client.get("/api/v1/models", headers={"Host": host}).status_code == 200
+
+
 def test_a_name_that_is_not_allowed_is_refused_behind_a_proxy_too(settings: ServiceSettings) -> None:
     with service_client(settings) as direct, proxy_before(direct.base_url) as address:
         for host, origin, status in (("evil.example", None, 421), (SITE, "https://evil.example", 403)):

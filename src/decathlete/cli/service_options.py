@@ -41,7 +41,7 @@ class ProtectionArguments:
         typer.Option(
             metavar="NAME",
             rich_help_panel=PROTECTION,
-            help="Further name under which the service is reached, e.g. through a proxy. Can be repeated.",
+            help="Further name under which the service is reached, e.g. through a proxy; no port. Can be repeated.",
         ),
     ] = None
     allow_origin: Annotated[

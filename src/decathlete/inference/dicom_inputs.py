@@ -9,7 +9,7 @@ from pathlib import Path
 
 from decathlete.errors import ImageError
 from decathlete.io.dicom_series import DicomSeries, are_parts, lies_alone, sort_series, stage_series
-from decathlete.io.folder_tree import describe_unused, is_slice, log_unused, name_some
+from decathlete.io.folder_tree import ReportUnused, describe_unused, is_slice, log_unused, name_some
 from decathlete.io.format_lookup import files_of
 from decathlete.io.image_files import Failures, strip_suffix
 from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
@@ -43,8 +43,9 @@ def choose_series(
     rules: Sequence[str] = (),
     make_folder: Callable[[str], Path],
     failures: Failures | None = None,
+    report_unused: ReportUnused = log_unused,
 ) -> dict[str, tuple[Path, ...]]:
-    """Return the cases with the DICOM series that a model segments; what is skipped is logged.
+    """Return the cases with the DICOM series that a model segments; what is skipped is reported.
 
     A folder with several series becomes one case for each. Of several series, those are skipped whose modality is not
     that of the model's channel. A model of several channels takes one series for each from each study: of several that
@@ -57,6 +58,7 @@ def choose_series(
         make_folder: returns the path of a folder, which does not exist yet, for the links to the slices of a case.
         failures: cases that are parts of one series, and studies that lack a channel or in which it is not clear, are
             added to it; ``None``: the first one is raised.
+        report_unused: called with what is skipped.
 
     Raises:
         OptionError: a rule is not valid.
@@ -74,7 +76,7 @@ def choose_series(
         chosen = _choose_single(inputs, wanted[0], must_fit=bool(rules))
     else:
         chosen = _choose_channels(inputs, wanted, channels, root, failures)
-    log_unused(root, inputs.skipped)
+    report_unused(root, inputs.skipped)
     if not chosen and not inputs.others and not failures:
         raise ImageError(
             f"contains no DICOM series to segment{describe_unused(root, inputs.skipped)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,9 @@ _OTHER_FILES = {
 
 _log = logging.getLogger(__name__)
 
+ReportUnused = Callable[[Path, Mapping[Path, str]], None]
+"""Reports what a folder contains and is not used: file or folder -> why."""
+
 
 def log_unused(folder: Path, unused: Mapping[Path, str]) -> None:
     """Log what an input contains and is not used, one line for each reason; hidden files at a lower level."""
@@ -52,6 +55,15 @@ def describe_unused(folder: Path, unused: Mapping[Path, str]) -> str:
     """Return what is not used and why, as a clause that starts with ``; ``; an empty text if there is nothing."""
     listed = [f"{name_some(folder, paths)} ({reason})" for reason, paths in _by_reason(unused).items()]
     return f"; not used: {', '.join(listed)}" if listed else ""
+
+
+def count_unused(unused: Mapping[Path, str]) -> list[str]:
+    """Return what is not used without names, which may be those of patients: ``3 files (a localizer)``.
+
+    >>> count_unused({Path("a.dcm"): "a localizer", Path("b.dcm"): "a localizer", Path("c.txt"): "not an image"})
+    ['2 files (a localizer)', '1 file (not an image)']
+    """
+    return [f"{len(paths)} file{'s' * (len(paths) != 1)} ({reason})" for reason, paths in _by_reason(unused).items()]
 
 
 def name_some(folder: Path, paths: list[Path]) -> str:

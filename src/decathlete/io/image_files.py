@@ -14,6 +14,7 @@ from decathlete.io.folder_tree import (
     NO_IMAGE,
     PICTURE,
     FolderTree,
+    ReportUnused,
     describe_unused,
     image_parts,
     is_slice,
@@ -69,11 +70,15 @@ def split_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def find_inputs(
-    path: Path, *, n_channels: int | None = None, failures: Failures | None = None
+    path: Path,
+    *,
+    n_channels: int | None = None,
+    failures: Failures | None = None,
+    report_unused: ReportUnused = log_unused,
 ) -> dict[str, tuple[Path, ...]]:
     """Find the cases at ``path``: case id -> its files, one per channel or one with all channels.
 
-    What a folder contains beside them is logged, with the reason why it is not used.
+    What a folder contains beside them is reported, with the reason why it is not used.
 
     Args:
         path: an image file; a folder of DICOM slices (one case with the name of the folder); or a folder of image
@@ -81,6 +86,7 @@ def find_inputs(
             (``ID`` or ``PATIENT_STUDY_SERIES``).
         n_channels: of the model, where known. With 1, files named ``ID_0000`` and ``ID_0001`` are two cases.
         failures: cases of a folder whose files cannot be used are added to it; ``None``: the first one is raised.
+        report_unused: called with what is not used.
 
     Raises:
         ImageError: nothing is there, or it is not an image; or one case has two files for a channel, or lacks one.
@@ -103,7 +109,7 @@ def find_inputs(
             remedy=f"name an image file or a folder with files of these kinds: {', '.join(image_suffixes())}",
             code="E-IMAGE-NOT-FOUND",
         )
-    log_unused(path, tree.unused)
+    report_unused(path, tree.unused)
     return cases
 
 

@@ -9,8 +9,9 @@ channels (``_0000``) are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.predict import IMAGE_TOO_LARGE
+from decathlete.io.folder_tree import ReportUnused, count_unused, log_unused
 from decathlete.io.format_lookup import (
     DEFAULT_FORMAT,
     detached_suffixes,
@@ -30,6 +32,8 @@ from decathlete.io.format_lookup import (
 )
 from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
 from decathlete.io.reading import Reading
+from decathlete.serving.private_log import collect_warnings, without_folders
+from decathlete.serving.storage import require_room
 from decathlete.transfer.zips import unpack_zip
 
 MAX_FILES = 20_000
@@ -57,6 +61,21 @@ class ReceivedFile:
     field: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReceivedImage:
+    """The image of an upload.
+
+    Attributes:
+        folder: with a file or DICOM folder for each channel, or a single one with all.
+        kind: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, or the name of another image format.
+        warnings: what the upload contains and is not used, and what the readers noticed.
+    """
+
+    folder: Path
+    kind: str
+    warnings: tuple[str, ...]
+
+
 def make_image(
     files: Sequence[ReceivedFile],
     folder: Path,
@@ -64,8 +83,8 @@ def make_image(
     channels: Sequence[str],
     image_bytes: int,
     reading: Reading = Reading(),
-) -> tuple[Path, str]:
-    """Move the files of one image into ``folder/input``, read them, and return that folder and the kind of image.
+) -> ReceivedImage:
+    """Move the files of one image into a folder in ``folder``, and read them.
 
     Args:
         files: one image, one file per channel, the slices of DICOM series, or a zip file of any of these.
@@ -78,6 +97,48 @@ def make_image(
         ImageError: the files are not one image that can be read, or not one for the model.
         ArchiveError: the zip file is damaged or not safe to unpack.
         ServiceError: there is no file, or the image is too large.
+        OutputError: the disk is too full to unpack it.
+    """
+    unused: dict[Path, str] = {}
+    image = folder / "image"
+    with collect_warnings() as logged:
+        paths = find_channels(
+            files,
+            folder,
+            channels=channels,
+            image_bytes=image_bytes,
+            check_room=partial(require_room, folder),
+            report_unused=lambda _, found: unused.update(_files_in(found)),
+        )
+        _move_channels(paths, image)
+        check_image(sorted(image.iterdir()), channels=channels, image_bytes=image_bytes, reading=reading)
+    found = find_format(next(image.iterdir()))
+    name = found.Settings.component if found else DEFAULT_FORMAT
+    warnings = [f"not used: {text}" for text in count_unused(unused)]
+    warnings += [without_folders(text, image, folder) for text in logged]
+    return ReceivedImage(folder=image, kind=_KINDS.get(name, name), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def find_channels(
+    files: Sequence[ReceivedFile],
+    folder: Path,
+    *,
+    channels: Sequence[str],
+    image_bytes: int,
+    check_room: Callable[[int], object] = lambda _: None,
+    report_unused: ReportUnused = log_unused,
+) -> Sequence[Path]:
+    """Move the files of one image into new folders in ``folder``; return the files or folders of its channels.
+
+    Args:
+        files, channels, image_bytes: as of :func:`make_image`.
+        check_room: called with the number of bytes before an archive is unpacked, and while it is.
+        report_unused: called with what is not used.
+
+    Raises:
+        ImageError: the files are not one image of a known kind, or not the channels of the model.
+        ArchiveError: the zip file is damaged or not safe to unpack.
+        ServiceError: there is no file, or there are too many.
     """
     if not files:
         raise ServiceError("the upload has no file", remedy="send an image", code="E-SERVICE-REQUEST")
@@ -85,21 +146,13 @@ def make_image(
     numbered.mkdir()
     if len(files) == 1 and _is_zip(files[0].path):
         unpacked = folder / "unpacked"
-        unpack_zip(files[0].path, unpacked, limit_bytes=image_bytes)
+        unpack_zip(files[0].path, unpacked, limit_bytes=image_bytes, check=check_room)
         remove(files[0].path)
         files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
     _move_numbered(files, numbered)
-    paths = _one_case(_choose_series(_find_images(numbered, len(channels)), channels, numbered))
-    check_image(paths, channels=channels, image_bytes=image_bytes, reading=reading)
-    image = folder / "image"
-    image.mkdir()
-    for number, path in enumerate(paths):
-        suffix = "" if path.is_dir() else suffix_of(path.name) or ""
-        _move(path, image / f"channel_{number:04d}{suffix}")
-    found = find_format(next(image.iterdir()))
-    name = found.Settings.component if found else DEFAULT_FORMAT
-    return image, _KINDS.get(name, name)
+    cases = _find_images(numbered, len(channels), report_unused)
+    return _one_case(_choose_series(cases, channels, numbered, report_unused))
 
 
 def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: int, reading: Reading) -> None:
@@ -203,9 +256,9 @@ def _suffix_of_content(path: Path) -> str | None:
     return next(iter(suffix_of_format.values()), None)
 
 
-def _find_images(folder: Path, n_channels: int) -> Mapping[str, tuple[Path, ...]]:
+def _find_images(folder: Path, n_channels: int, report_unused: ReportUnused) -> Mapping[str, tuple[Path, ...]]:
     try:
-        return find_inputs(folder, n_channels=n_channels)
+        return find_inputs(folder, n_channels=n_channels, report_unused=report_unused)
     except ImageError as problem:
         if problem.code != "E-IMAGE-NOT-FOUND":
             raise
@@ -217,18 +270,34 @@ def _find_images(folder: Path, n_channels: int) -> Mapping[str, tuple[Path, ...]
 
 
 def _choose_series(
-    cases: Mapping[str, tuple[Path, ...]], channels: Sequence[str], folder: Path
+    cases: Mapping[str, tuple[Path, ...]], channels: Sequence[str], folder: Path, report_unused: ReportUnused
 ) -> Mapping[str, tuple[Path, ...]]:
     links = folder.with_name("links")
     links.mkdir()
     try:
-        return choose_series(cases, channels, folder, make_folder=links.joinpath)
+        return choose_series(cases, channels, folder, make_folder=links.joinpath, report_unused=report_unused)
     except ImageError as problem:
         raise ImageError(
             problem.problem,
             remedy=f"send the series of the model's channels alone ({', '.join(channels)}), or NIfTI files",
             code=problem.code,
         ) from problem
+
+
+def _files_in(unused: Mapping[Path, str]) -> dict[Path, str]:
+    """Replace folders by the files in them."""
+    return {
+        file: reason
+        for path, reason in unused.items()
+        for file in ((p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,))
+    }
+
+
+def _move_channels(paths: Sequence[Path], folder: Path) -> None:
+    folder.mkdir()
+    for number, path in enumerate(paths):
+        suffix = "" if path.is_dir() else suffix_of(path.name) or ""
+        _move(path, folder / f"channel_{number:04d}{suffix}")
 
 
 def _move(path: Path, target: Path) -> None:

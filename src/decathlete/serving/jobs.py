@@ -71,6 +71,7 @@ class Job:
         input_kind: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, or the name of another image format.
         created, expires, started, finished: seconds since 1970.
         starts: how many times its computation was started.
+        warnings: about the image and what its upload contained; of a finished job, also about its result.
         volumes_ml: structure -> volume, mL; empty if the image has no spacing.
         voxels: structure -> number of voxels.
         is_awaited: whether its sender waits for the result and deletes it then.
@@ -130,14 +131,23 @@ class JobStore:
         with self._lock:
             self._connection.close()
 
-    def add(self, job_id: str, *, model: str, input_kind: str, keep_seconds: float, is_awaited: bool = False) -> Job:
+    def add(
+        self,
+        job_id: str,
+        *,
+        model: str,
+        input_kind: str,
+        keep_seconds: float,
+        warnings: Sequence[str] = (),
+        is_awaited: bool = False,
+    ) -> Job:
         """Append a job to the queue; it is durable when this returns."""
         now = self.clock()
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO jobs (id, state, model, input_kind, created, expires, is_awaited) "
-                "VALUES (?, 'queued', ?, ?, ?, ?, ?)",
-                (job_id, model, input_kind, now, now + keep_seconds, is_awaited),
+                "INSERT INTO jobs (id, state, model, input_kind, created, expires, warnings, is_awaited) "
+                "VALUES (?, 'queued', ?, ?, ?, ?, ?, ?)",
+                (job_id, model, input_kind, now, now + keep_seconds, json.dumps(list(warnings)), is_awaited),
             )
         job = self.get(job_id)
         assert job is not None  # for the type checker: it was added
@@ -203,7 +213,7 @@ class JobStore:
 
     def fail(self, job_id: str, error: JobError) -> bool:
         """Finish a running job with an error; ``False``: it was deleted meanwhile."""
-        return self._finish(job_id, "failed", volumes_ml="{}", warnings="[]", error=json.dumps(vars(error)))
+        return self._finish(job_id, "failed", volumes_ml="{}", error=json.dumps(vars(error)))
 
     def delete(self, job_id: str) -> Job | None:
         """Remove a job whatever its state; return what it was."""

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from decathlete.io.read_warnings import separate_warnings
 
@@ -79,6 +80,17 @@ def collect_warnings() -> Iterator[list[str]]:
             yield _job.warnings
     finally:
         _job.warnings = None
+
+
+def without_folders(text: str, *folders: Path) -> str:
+    """Return a message without the paths of folders, before the names of files in them.
+
+    >>> without_folders("/data/jobs/1/a.nii: is odd", Path("/data/jobs/1"), Path("/data"))
+    'a.nii: is odd'
+    """
+    for folder in folders:
+        text = text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
+    return text
 
 
 def log_unexpected(problem: BaseException, doing: str) -> None:

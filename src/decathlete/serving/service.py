@@ -138,7 +138,7 @@ class Service:
         info = self.models.info(model)
         self.check_room()
         with self.image_lock:  # one image at a time in memory
-            image, kind = make_image(
+            image = make_image(
                 files,
                 folder,
                 channels=info.channels,
@@ -146,13 +146,14 @@ class Service:
                 reading=self.settings.reading,
             )
         job_id = secrets.token_hex(16)
-        self.storage.accept(image, job_id, self.settings.reading)
+        self.storage.accept(image.folder, job_id, self.settings.reading)
         try:
             job = self.store.add(
                 job_id,
                 model=model,
-                input_kind=kind,
+                input_kind=image.kind,
                 keep_seconds=self.settings.limits.keep_seconds,
+                warnings=image.warnings,
                 is_awaited=is_awaited,
             )
         except BaseException:

@@ -20,6 +20,7 @@ MIN_TOKEN_CHARACTERS = 16
 """Least length of a token: a shorter one can be guessed."""
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
@@ -93,7 +94,7 @@ class ServiceSettings:
         port: 0 selects a free one.
         token: required of every request; ``None`` only for addresses of this computer.
         allow_origins: other sites whose pages may use the API, e.g. ``"https://viewer.example.org"``.
-        allow_hosts: further names under which the service is reached, e.g. behind a proxy.
+        allow_hosts: further names or addresses under which the service is reached, e.g. behind a proxy, without ports.
         model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
         options: how the models predict.
         spacing: z, y, x in mm, for uploads, studies and series of the DICOM node whose files do not contain it.
@@ -138,6 +139,13 @@ class ServiceSettings:
                 code="E-OPTION-CONFLICT",
             )
         self.reading.require_reading_settings()
+        for host in self.allow_hosts:
+            if host_name(host) is None:
+                raise OptionError(
+                    f"--allow-host {host!r} is not the name of a computer",
+                    remedy="write it as seg.example.org, without a port: every port of the name is allowed",
+                    code="E-OPTION-SYNTAX",
+                )
         for origin in self.allow_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise OptionError(
@@ -169,6 +177,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def host_name(text: str) -> str | None:
+    """Return the name or address of a computer as a Host header has it, without brackets; ``None``: it is neither.
+
+    >>> [host_name(text) for text in ("Seg.example.org", "[2001:DB8:0::1]", "seg.example.org:8443", "*.example.org")]
+    ['seg.example.org', '2001:db8::1', None, None]
+    """
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        return text.lower() if _HOST_NAME.fullmatch(text) else None
 
 
 def read_token(path: Path) -> str:

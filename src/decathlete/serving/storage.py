@@ -19,12 +19,17 @@ from pathlib import Path
 from decathlete.core.files import TEMPORARY_PREFIX, move_synced, remove, translate_os_error
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ServiceError
 from decathlete.io.format_settings import ImageFormats, changed_settings, format_settings
 from decathlete.io.reading import Reading
 
+RESERVED_BYTES = 100_000_000
+"""Bytes that uploads leave free on the disk, for the database and for the results of jobs that were accepted."""
+
 _READING = "reading.json"
 _REMEDY = "free disk space, or start the service with another --data"
+_PIECE_BYTES = 1 << 20
 
 
 class _StoredReading(Schema):
@@ -45,6 +50,35 @@ def make_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
+
+
+def require_room(folder: Path, n_bytes: int) -> None:
+    """Check that :data:`RESERVED_BYTES` stay free when ``n_bytes`` of an upload, or of a copy of it, are written.
+
+    Others write, too, so call it for the whole, and again for each piece.
+
+    Raises:
+        OutputError: the disk is too full.
+    """
+    require_disk_space(folder, n_bytes + RESERVED_BYTES, needed_for="for the upload", remedy=_REMEDY)
+
+
+def copy_file(source: Path, target: Path) -> Path:
+    """Copy a file to a new one, which is returned; :data:`RESERVED_BYTES` of the disk stay free.
+
+    Raises:
+        OutputError: the disk is too full.
+    """
+    require_room(target.parent, source.stat().st_size)
+    with (
+        source.open("rb") as stream,
+        translate_os_error("cannot be written", where=target, remedy=_REMEDY),
+        target.open("xb") as copy,
+    ):
+        while piece := stream.read(_PIECE_BYTES):
+            require_room(target.parent, len(piece))
+            copy.write(piece)
+    return target
 
 
 class Storage:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from decathlete.core.files import output_code, temporary_folder
@@ -18,7 +18,7 @@ from decathlete.io.images import read_channels
 from decathlete.io.reading import Reading
 from decathlete.serving.jobs import Job, JobError, JobStore
 from decathlete.serving.model_cache import ModelCache
-from decathlete.serving.private_log import collect_warnings, log_unexpected
+from decathlete.serving.private_log import collect_warnings, log_unexpected, without_folders
 from decathlete.serving.results import write_result
 from decathlete.serving.storage import Storage
 
@@ -186,14 +186,16 @@ class Worker:
             self._store.count_start(job.id)  # a wait for the model is no start
             with collect_warnings() as logged:
                 prediction = self._predict(images, reading, predictor, folder, running)
+            of_readers = (without_folders(text, images[0].parent, self._storage.root) for text in logged)
+            warnings = dict.fromkeys([*prediction.warnings, *job.warnings, *of_readers])  # readers warned before, too
+            prediction = replace(prediction, warnings=tuple(warnings))
             result = folder / "result"
             result.mkdir()
             write_result(result, images, prediction, predictor, reading)
             self._check(running)
             self._storage.publish(result, job.id)
-        warnings = [*prediction.warnings, *(_without_paths(text, self._storage.root) for text in logged)]
         published = self._store.publish(
-            job.id, volumes_ml=prediction.volumes_ml, voxels=prediction.voxels, warnings=warnings
+            job.id, volumes_ml=prediction.volumes_ml, voxels=prediction.voxels, warnings=prediction.warnings
         )
         return "done" if published else "cancelled"
 
@@ -241,10 +243,5 @@ def describe_error(problem: Exception, root: Path, *, of: str = "job") -> JobErr
         else:
             log_unexpected(problem, f"a {of}")
             problem = ServiceError(f"the {of} failed unexpectedly", remedy="look at the log of the service")
-    message = _without_paths(problem.problem, root)
+    message = without_folders(problem.problem, root)
     return JobError(code=problem.code, message=message, remedy=problem.remedy)
-
-
-def _without_paths(text: str, root: Path) -> str:
-    """Remove the folder of the service from a message."""
-    return text.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")

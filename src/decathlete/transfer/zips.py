@@ -24,13 +24,20 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplemented
 
 
 def unpack_zip(
-    archive: Path, folder: Path, *, limit_bytes: int, wanted: Callable[[PurePosixPath], bool] = lambda _: True
+    archive: Path,
+    folder: Path,
+    *,
+    limit_bytes: int,
+    wanted: Callable[[PurePosixPath], bool] = lambda _: True,
+    check: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Unpack the files for which ``wanted`` is true to the new folder ``folder``.
 
     Args:
         folder: does not exist yet. A failure leaves it incomplete, so give a temporary folder.
         limit_bytes: greatest number of bytes to write.
+        check: called with the number of bytes before they are written, first with all; an exception that it raises
+            ends the work.
 
     Raises:
         ArchiveError: the file is damaged, not a zip file, or not safe. Nothing is written in these cases, except if
@@ -48,10 +55,11 @@ def unpack_zip(
                 code="E-ARCHIVE-UNSAFE",
             )
         reject_duplicates([path for path, _ in files], archive)
+        check(n_bytes)
         folder.mkdir(parents=True)
         require_disk_space(folder, n_bytes, needed_for="to unpack it", remedy="free disk space, or choose another disk")
         for path, member in files:
-            _write(packed, member, folder / path, archive)
+            _write(packed, member, folder / path, archive, check)
 
 
 def find_damaged_member(packed: zipfile.ZipFile) -> str | None:
@@ -104,10 +112,13 @@ def _unsafe_feature(member: zipfile.ZipInfo) -> str | None:
     return None if member.compress_type in _FORMS else "a member that is packed in an unusual way"
 
 
-def _write(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
+def _write(
+    packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path, check: Callable[[int], object]
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as target, _reading(archive), packed.open(member) as source:
         while chunk := source.read(_READ):  # never more than the size in the header
+            check(len(chunk))
             target.write(chunk)
 
 

@@ -43,7 +43,8 @@ def save(store: Datastore, folder: Path) -> None:
     folder.mkdir()
     path = folder / "label.nii.gz"
     write_label(path, np.ones(SHAPE, np.uint8), make_oblique_geometry(SHAPE))
-    store.save_label("case", "final", ReceivedFile(name=path.name, path=path), folder, {"saved": 1})
+    target, images = store.new_label_path("case", "final"), store.fetch("case", folder)
+    store.save_label(target, ReceivedFile(name=path.name, path=path), images, {"saved": 1})
 
 
 def labels_of(store: Datastore) -> Any:

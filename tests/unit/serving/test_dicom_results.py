@@ -16,8 +16,7 @@ from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import ServiceError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.dicom import read_structure_codes
-from decathlete.io.dicom_structures import list_structures, read_structure_masks
-from decathlete.io.images import read_grid, read_label
+from decathlete.io.images import read_label
 from decathlete.io.reading import Reading
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
@@ -28,7 +27,7 @@ from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, ResultStructures, find_format, formats_for, write_result
 from decathlete.serving.settings import ModelSource
 from dicom_node_support import store_datasets
-from dicom_support import uid, write_series
+from dicom_support import paint_structures, uid, write_series
 from factories import make_test_plan
 
 KINDS: tuple[DicomKind, ...] = ("dicom-seg", "rtstruct")
@@ -61,14 +60,6 @@ def series(tmp_path: Path) -> Path:
     return write_series(tmp_path / "series", voxels)
 
 
-def paint(path: Path, source: Path) -> Any:
-    _, geometry = read_grid(source)
-    painted = np.zeros(geometry.shape_ZYX, int)
-    for mask in read_structure_masks(path, geometry, frozenset(s.number for s in list_structures(path))):
-        painted[mask.indices_ZYX] = mask.number
-    return painted
-
-
 def object_of(name: DicomKind, job: FinishedJob) -> Path:
     """The file of a finished job in a format; it is made where it is missing, as the service does."""
     chosen = find_format(name, "dicom")
@@ -86,7 +77,7 @@ def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, 
     assert truth.any()
     for name in KINDS:
         path = object_of(name, job)
-        np.testing.assert_array_equal(paint(path, series), truth)
+        np.testing.assert_array_equal(paint_structures(path, series), truth)
         assert meaning_of(path) == "Thing"  # of the model
     assert formats_for("nifti") == ["nifti"]
     with pytest.raises(ServiceError, match="dicom-seg need an input of the kind dicom"):
@@ -163,7 +154,7 @@ def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_pa
     (job,) = node.store.jobs()
     (result,) = (node.store.job_folder(job) / "results").iterdir()
     assert job.state == "computed"
-    assert paint(result, series).any()
+    assert paint_structures(result, series).any()
     assert meaning_of(result) == "Thing"
     assert pydicom.dcmread(result).DeviceSerialNumber == models.info("m").digest
     node.stop()
@@ -183,7 +174,7 @@ def test_the_node_segments_a_study_with_a_model_of_several_channels(series: Path
     (result,) = (node.store.job_folder(job) / "results").iterdir()
     with models.use("m") as predictor:
         truth = predictor.predict([series, other]).label_ZYX
-    np.testing.assert_array_equal(paint(result, series), truth)
+    np.testing.assert_array_equal(paint_structures(result, series), truth)
     node.stop()
 
 

@@ -38,12 +38,21 @@ def study(tmp_path: Path) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize(("channels", "n_series"), [(("CT",), 1), (("CT", "PET"), 2)])
-def test_the_series_of_the_channels_are_chosen(study, tmp_path, channels, n_series) -> None:
+@pytest.mark.parametrize(
+    ("channels", "n_series", "left_out"),
+    [
+        (("CT",), 1, ("6 files (series 3: PT, axial, 6 slices: not what the model segments)",)),
+        (("CT", "PET"), 2, ()),
+    ],
+)
+def test_the_series_of_the_channels_are_chosen_and_others_are_listed(
+    study, tmp_path, channels, n_series, left_out
+) -> None:
     files = upload(tmp_path / "up" / "in", *study)
-    image, kind = make_image(files, tmp_path / "up", channels=channels, image_bytes=10**9)
-    paths = sorted(image.iterdir())
-    assert kind == "dicom"
+    image = make_image(files, tmp_path / "up", channels=channels, image_bytes=10**9)
+    paths = sorted(image.folder.iterdir())
+    assert image.kind == "dicom"
+    assert image.warnings == tuple(f"not used: {text}" for text in ("1 file (a localizer)", *left_out))
     np.testing.assert_array_equal(read_channels(paths).array_CZYX, np.stack([VOXELS, VOXELS // 2][:n_series]))
     kept = [file for path in paths for file in path.iterdir()]
     assert len(kept) == 6 * n_series
@@ -52,13 +61,13 @@ def test_the_series_of_the_channels_are_chosen(study, tmp_path, channels, n_seri
 
 def test_a_file_with_all_frames_is_chosen_from_a_study(study, tmp_path) -> None:
     write_enhanced(tmp_path / "enhanced" / "a.dcm", VOXELS[:5])
-    image, _ = make_image(
+    image = make_image(
         upload(tmp_path / "up" / "in", study[0], tmp_path / "enhanced"),
         tmp_path / "up",
         channels=("CT",),
         image_bytes=10**9,
     )
-    np.testing.assert_array_equal(read_channels(sorted(image.iterdir())).array_CZYX, VOXELS[None, :5])
+    np.testing.assert_array_equal(read_channels(sorted(image.folder.iterdir())).array_CZYX, VOXELS[None, :5])
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,19 @@ def test_what_is_no_image_is_described_without_names_of_the_service(tmp_path) ->
         make_image(files, tmp_path / "up", channels=("CT",), image_bytes=10**9)
     assert caught.value.code == "E-IMAGE-NOT-FOUND"
     assert "series_" not in str(caught.value)
+
+
+def test_what_lies_beside_an_image_in_an_archive_is_listed_without_its_name(tmp_path: Path) -> None:
+    (tmp_path / "up").mkdir()
+    archive = ReceivedFile(name="a.zip", path=tmp_path / "up" / "0")
+    with zipfile.ZipFile(archive.path, "w") as packed:
+        packed.writestr("Doe Jane/scan.nii.gz", image_bytes((6, 7, 8)))
+        packed.writestr("Doe Jane/Doe Jane.txt", "hello " * 100)
+        packed.writestr("Doe Jane/.DS_Store", "hidden")
+    image = make_image([archive], tmp_path / "up", channels=("CT",), image_bytes=10**9)
+    assert len(image.warnings) == 1
+    assert image.warnings[0].startswith("not used: 1 file (")
+    assert "Doe" not in image.warnings[0]
 
 
 @pytest.mark.parametrize("is_zip", [False, True])

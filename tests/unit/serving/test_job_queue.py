@@ -70,6 +70,15 @@ def test_jobs_start_in_the_order_of_acceptance(store: JobStore) -> None:
     assert all(job.starts == 0 and job.state == "running" for job in started if job)  # they may wait for their model
 
 
+def test_warnings_of_an_upload_stay_when_its_job_fails(store: JobStore) -> None:
+    store.add("a", model="m", input_kind="dicom", keep_seconds=100, warnings=["not used: 1 file (a localizer)"])
+    assert store.take_next()
+    store.fail("a", JobError(code="E-IMAGE", message="is damaged", remedy=None))
+    job = store.get("a")
+    assert job
+    assert (job.state, job.warnings) == ("failed", ("not used: 1 file (a localizer)",))
+
+
 def test_a_job_that_is_put_back_was_not_started(store: JobStore) -> None:
     add(store, "a", "b")
     waiting = store.get("b")

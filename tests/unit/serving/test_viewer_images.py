@@ -15,12 +15,13 @@ import pytest
 from fastapi import FastAPI
 
 from decathlete.core.geometry import Geometry
-from decathlete.errors import ServiceError
+from decathlete.errors import OutputError, ServiceError
 from decathlete.io.volumes import LabelMap
 from decathlete.serving.http.temporary_file import TemporaryFileResponse
 from decathlete.serving.monai_label.answers import InferAnswer, InferParams, write_answer_image
 from decathlete.serving.monai_label.dicomweb_proxy import make_dicomweb_proxy
 from decathlete.serving.monai_label.image_sources import DicomWebImages
+from decathlete.serving.storage import RESERVED_BYTES
 
 SERIES = "1.2.3"
 
@@ -63,6 +64,16 @@ def test_a_series_that_is_unknown_or_too_large_is_refused(tmp_path) -> None:
     with pytest.raises(ServiceError) as caught:
         images.copy_files(SERIES, tmp_path)
     assert caught.value.code == "E-SERVICE-SIZE"
+
+
+def test_the_copy_of_a_series_leaves_room_on_the_disk(tmp_path, monkeypatch) -> None:
+    images = DicomWebImages("http://pacs", limit_bytes=1000, connect=FakeServer)
+    free = iter([RESERVED_BYTES + 100, RESERVED_BYTES + 99])
+    monkeypatch.setattr("decathlete.core.sizes.free_disk_bytes", lambda _: next(free))
+    with pytest.raises(OutputError) as caught:
+        images.copy_files(SERIES, tmp_path)
+    assert caught.value.code == "E-DISK-FULL"
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path) -> None:

@@ -47,6 +47,27 @@ def test_what_is_not_wanted_is_not_written_and_does_not_count(tmp_path: Path) ->
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["plans.json"]
 
 
+def test_the_room_is_checked_before_bytes_are_written(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(_packed())
+    checked: list[int] = []
+
+    def check(n_bytes: int) -> None:
+        checked.append(n_bytes)
+        if len(checked) == limit:
+            raise MemoryError
+
+    total = sum(map(len, FILES.values()))
+    limit = 2  # with all bytes, then with those of the first file
+    with pytest.raises(MemoryError):
+        unpack_zip(tmp_path / "x.zip", tmp_path / "out", limit_bytes=10**6, check=check)
+    assert checked == [total, len(FILES["a/plans.json"])]
+    assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) == 0
+    limit = 0
+    checked.clear()
+    unpack_zip(tmp_path / "x.zip", tmp_path / "again", limit_bytes=10**6, check=check)
+    assert sum(checked[1:]) == checked[0] == total
+
+
 HOSTILE = {
     "leaves its folder": _packed(("../../evil", b"x")),
     "leaves its folder by an absolute path": _packed(("/tmp/evil", b"x")),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from decathlete.errors import ImageError
 from decathlete.io.dicom_series import DicomSeries, SeriesScan
+from decathlete.io.folder_tree import count_unused
 from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
 
 Unit = Literal["series", "study"]
@@ -68,3 +69,14 @@ class SeriesChoice:
                 code="E-IMAGE-NOT-FOUND",
             )
         return fitting
+
+    def left_out(self, scan: SeriesScan, images: Sequence[Sequence[DicomSeries]]) -> list[str]:
+        """Return what is not segmented: series by their numbers, and numbers of files; nothing of the patient.
+
+        Args:
+            images: of :meth:`choose`.
+        """
+        reason = "not what the model segments" if self.unit == "series" else "no channel of the model"
+        chosen = [series for image in images for series in image]
+        series = [f"{series.summary()} ({reason})" for series in scan.series if series not in chosen]
+        return series + count_unused(scan.skipped)

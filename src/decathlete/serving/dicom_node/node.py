@@ -238,7 +238,8 @@ class DicomNode:
             return
         with linked_files(self.store.files(job.unit_uid), self.store.job_folder(job) / "received") as received:
             try:
-                images = self._choice.choose(sort_series(sorted(received.iterdir())))
+                scan = sort_series(sorted(received.iterdir()))
+                images = self._choice.choose(scan)
             except ImageError as problem:
                 self._skip(job, problem.problem)
                 return
@@ -246,6 +247,8 @@ class DicomNode:
             if (earlier := self.store.claim_sources(job, sources)) is not None:
                 self._skip(job, f"job {earlier} segmented the same series")
                 return
+            if left_out := self._choice.left_out(scan, images):
+                log.info("job %d: not segmented: %s", job.number, "; ".join(left_out))
             self._segment_images(job, images)
 
     def _skip(self, job: NodeJob, reason: str) -> None:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decathlete.errors import ServiceError
 from decathlete.serving.http.errors import error_response
-from decathlete.serving.settings import ServiceSettings, is_loopback
+from decathlete.serving.settings import ServiceSettings, host_name, is_loopback
 
 COOKIE = "decathlete_session"
 SESSION_SECONDS = 12 * 3600
@@ -211,8 +211,8 @@ def _is_open(path: str) -> bool:
     return path == "/" or path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
 
-def _host_names(settings: ServiceSettings) -> frozenset[str]:
-    names = {"localhost", settings.host.lower().strip("[]"), *(name.lower() for name in settings.allow_hosts)}
+def _host_names(settings: ServiceSettings) -> frozenset[str | None]:
+    names = {host_name(name) for name in ("localhost", settings.host, *settings.allow_hosts)}
     if not is_loopback(settings.host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
     return frozenset(names)

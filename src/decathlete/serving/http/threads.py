@@ -22,7 +22,12 @@ async def run_for_image(service: Service, function: Callable[P, T], *args: P.arg
 
     Only a few of them have a thread; the others wait without one, since all other requests need the rest.
     """
-    return await run_sync(partial(function, *args, **kwargs), limiter=service.image_threads)
+    return await run_limited(service.image_threads, function, *args, **kwargs)
+
+
+async def run_limited(limiter: anyio.CapacityLimiter, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function in one of the threads that it shares with other slow ones; the others wait without a thread."""
+    return await run_sync(partial(function, *args, **kwargs), limiter=limiter)
 
 
 async def run_to_end(function: Callable[[], object]) -> None:

@@ -16,18 +16,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from decathlete.core.files import translate_os_error
-from decathlete.core.sizes import format_bytes, require_disk_space
+from decathlete.core.sizes import format_bytes
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.http.threads import closed_in_thread
 from decathlete.serving.inputs import MAX_FILES, ReceivedFile
 from decathlete.serving.jobs import Job
 from decathlete.serving.service import Service
+from decathlete.serving.storage import require_room
 
 PIECE_BYTES = 1 << 20
 """Bytes that are collected before they are written."""
-
-RESERVED_BYTES = 100_000_000
-"""Bytes that uploads leave free on the disk, for the database and for the results of jobs that were accepted."""
 
 _DRAINED_BYTES = 16 << 20
 _DRAIN_S = 5.0
@@ -256,7 +254,7 @@ async def _receive_in_time(request: Request, service: Service, folder: Path, rec
 
 async def _receive_checked(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     limits = service.settings.limits
-    _require_room(folder, int(request.headers.get("content-length", "0")))
+    require_room(folder, int(request.headers.get("content-length", "0")))
     try:
         async with asyncio.timeout(limits.upload_seconds):
             await _receive(request, service, folder, receiver)
@@ -295,10 +293,6 @@ def has_unread_body(request: Request) -> bool:
     return bool(getattr(request.state, "has_unread_body", False))
 
 
-def _require_room(folder: Path, n_bytes: int) -> None:
-    require_disk_space(folder, n_bytes + RESERVED_BYTES, needed_for="for the upload", remedy=_REMEDY)
-
-
 async def _receive(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     n_bytes, limit = 0, service.settings.limits.upload_bytes
     with translate_os_error("cannot be written", where=service.storage.root, remedy=_REMEDY):
@@ -310,7 +304,7 @@ async def _receive(request: Request, service: Service, folder: Path, receiver: R
                     remedy="crop the image, or start the service with a larger --max-upload",
                     code="E-SERVICE-SIZE",
                 )
-            _require_room(folder, len(piece))  # the length may not be declared, and other uploads need room, too
+            require_room(folder, len(piece))  # the length may not be declared, and other uploads need room, too
             await run_in_threadpool(receiver.write, piece)
             service.metrics.upload_bytes.inc(len(piece))
         await run_in_threadpool(receiver.close)

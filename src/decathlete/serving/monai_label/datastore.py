@@ -9,14 +9,15 @@ The folder or server of ``--studies`` is only read. What viewers send lies in th
 from __future__ import annotations
 
 import re
-import shutil
 import threading
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
 from decathlete.core.documents import read_json
@@ -41,10 +42,14 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _LABEL_SUFFIX = ".nii.gz"
 _RAW = ".bin"
 _TOLERANCE = 0.5  # of a voxel
+_THREADS = 8
 
 
 class Datastore:
     """Images and label maps by id.
+
+    Methods that look for an image, or copy it, may wait for the server of ``source``. They neither hold a lock
+    meanwhile, nor run in threads that other requests need, see :attr:`threads`.
 
     Args:
         root: folder for what viewers send.
@@ -52,6 +57,9 @@ class Datastore:
         image_bytes: greatest size of an image in memory.
         image_lock: held while an image is in memory.
         reading: how images are read.
+
+    Attributes:
+        threads: limits the threads of requests that may wait for ``source``.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Datastore:
         self._source = source
         self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes
+        self.threads = CapacityLimiter(_THREADS)
         with translate_os_error("cannot be written", where=root, remedy="use a --data folder of the same user"):
             make_private_folder(root)
         for folder in (self._images, *self._labels.glob("*/")):
@@ -91,14 +100,33 @@ class Datastore:
             return self._added.copy_files(image_id, folder)
         return self._source.copy_files(image_id, folder)
 
-    def write_image(self, image_id: str, folder: Path) -> Path:
-        """Write an image into ``folder`` as NIfTI, for viewers.
+    def fetch(self, image_id: str, folder: Path) -> list[Path]:
+        """Copy an image into ``folder``; return a file, or a DICOM folder, for each channel.
 
         Raises:
-            ServiceError: there is no such image, or it is too large.
+            ServiceError: there is no such image.
+        """
+        copied = folder / "image"
+        copied.mkdir()
+        paths: dict[Path, None] = {}
+        for file in self.copy_files(image_id, copied):
+            name = copied / file.name
+            name.parent.mkdir(exist_ok=True)
+            file.path.rename(name)
+            paths[name if name.parent == copied else name.parent] = None
+        return sorted(paths)
+
+    def write_image(self, paths: Sequence[Path], folder: Path) -> Path:
+        """Write an image into ``folder`` as NIfTI, for viewers.
+
+        Args:
+            paths: of :meth:`fetch`.
+
+        Raises:
+            ServiceError: it is too large.
             ImageError: it cannot be read.
         """
-        paths, path = self._paths(image_id, folder), folder / "image.nii.gz"
+        path = folder / "image.nii.gz"
         require_size(paths, limit_bytes=self._image_bytes, reading=self._reading)
         with self._image_lock, translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             image = read_channels(paths, spacing=self._reading.spacing, formats=self._reading.formats)
@@ -123,15 +151,17 @@ class Datastore:
         file.path.rename(named)
         require_size([named], limit_bytes=self._image_bytes, reading=self._reading)
         target = self._images / f"{image_id}{suffix}"
+        is_study = self._source is not None and self._source.has(image_id)
         with self._lock:
-            if self.has(image_id) and not (target.is_file() and file_digest(target) == file_digest(named)):
+            is_known = is_study or self._added.has(image_id)
+            if is_known and not (target.is_file() and file_digest(target) == file_digest(named)):
                 raise ServiceError(
                     f"another image has the id {image_id!r}",
                     remedy="rename the volume in the viewer",
                     code="E-SERVICE-STATE",
                 )
             with atomic_path(target) as partial:
-                shutil.copyfile(named, partial)
+                named.rename(partial)
             self._added.forget()
 
     def remove_image(self, image_id: str) -> None:
@@ -148,28 +178,43 @@ class Datastore:
                 self._remove_label(image_id, tag)
             self._added.forget()
 
-    def save_label(self, image_id: str, tag: str, file: ReceivedFile, folder: Path, record: dict[str, Any]) -> str:
-        """Store a label map for an image, whole or not at all; an earlier one of the same tag is replaced.
+    def new_label_path(self, image_id: str, tag: str) -> Path:
+        """Return the file for a label map of an image, which need not exist.
 
         Args:
             tag: kind of label map, such as ``final``.
-            file: a label map, or the bytes of one (``.bin``) in the order of the image's voxels.
-            folder: of an upload, for temporary files.
-            record: stored beside the label map.
 
         Raises:
             ServiceError: there is no such image, or the tag is not valid.
+        """
+        if not _TAG.fullmatch(tag):
+            raise ServiceError(
+                "the tag has characters that it cannot have",
+                remedy="use letters, digits, _ and -",
+                code="E-SERVICE-REQUEST",
+            )
+        if "/" in image_id or image_id.startswith(".") or not self.has(image_id):
+            raise unknown_image(image_id)
+        return self._label_file(image_id, tag)
+
+    def save_label(self, target: Path, file: ReceivedFile, images: Sequence[Path], record: dict[str, Any]) -> None:
+        """Store a label map for an image, whole or not at all; an earlier one of the same tag is replaced.
+
+        Args:
+            target: of :meth:`new_label_path`.
+            file: a label map, or the bytes of one (``.bin``) in the order of the image's voxels.
+            images: the image, of :meth:`fetch`.
+            record: stored beside the label map.
+
+        Raises:
             ImageError: the file is not a label map, or it is not on the grid of the image.
         """
-        target = self._label_path(image_id, tag)
-        images = self._paths(image_id, folder)
         _, geometry = read_grid(images[0], spacing=self._reading.spacing, formats=self._reading.formats)
         with self._image_lock, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
             label, geometry = _read_sent(file, geometry, self._reading)
             with self._lock:
                 write_json(_record_path(target), record)  # before the label map: a kill between leaves no label map
                 write_label(target, label, geometry)
-        return image_id
 
     def label_path(self, image_id: str, tag: str) -> Path:
         """Return the file of a label map.
@@ -177,7 +222,7 @@ class Datastore:
         Raises:
             ServiceError: there is none.
         """
-        path = self._label_path(image_id, tag)
+        path = self.new_label_path(image_id, tag)
         if not path.is_file():
             raise ServiceError(
                 f"the image {image_id!r} has no label map with the tag {tag!r}",
@@ -229,33 +274,13 @@ class Datastore:
         ids = self.ids()
         return {"total": len(ids), "completed": sum(FINAL in self.tags(image_id) for image_id in ids)}
 
-    def _label_path(self, image_id: str, tag: str) -> Path:
-        if not _TAG.fullmatch(tag):
-            raise ServiceError(
-                "the tag has characters that it cannot have",
-                remedy="use letters, digits, _ and -",
-                code="E-SERVICE-REQUEST",
-            )
-        if "/" in image_id or image_id.startswith(".") or not self.has(image_id):
-            raise unknown_image(image_id)
+    def _label_file(self, image_id: str, tag: str) -> Path:
         return self._labels / tag / f"{image_id}{_LABEL_SUFFIX}"
 
     def _remove_label(self, image_id: str, tag: str) -> None:
-        path = self._label_path(image_id, tag)
+        path = self._label_file(image_id, tag)
         remove(path)
         remove(_record_path(path))
-
-    def _paths(self, image_id: str, folder: Path) -> list[Path]:
-        """Copy an image into ``folder``; return a file, or a DICOM folder, for each channel."""
-        copied = folder / "image"
-        copied.mkdir()
-        paths: dict[Path, None] = {}
-        for file in self.copy_files(image_id, copied):
-            name = copied / file.name
-            name.parent.mkdir(exist_ok=True)
-            file.path.rename(name)
-            paths[name if name.parent == copied else name.parent] = None
-        return sorted(paths)
 
 
 def _record_path(label: Path) -> Path:

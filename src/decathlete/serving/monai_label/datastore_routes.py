@@ -13,10 +13,10 @@ from decathlete.core.documents import parse_json
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
 from decathlete.serving.http.temporary_file import TemporaryFileResponse
-from decathlete.serving.http.threads import closed_in_thread, run_for_image
+from decathlete.serving.http.threads import closed_in_thread, run_for_image, run_limited
 from decathlete.serving.http.uploads import Form, receive_form, upload_folder
 from decathlete.serving.inputs import ReceivedFile
-from decathlete.serving.monai_label.datastore import FINAL
+from decathlete.serving.monai_label.datastore import FINAL, Datastore
 from decathlete.serving.monai_label.dependencies import AppDatastore
 from decathlete.serving.monai_label.image_sources import unknown_image
 
@@ -29,11 +29,11 @@ router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
 
 
 @router.get("/")
-def get_datastore(datastore: AppDatastore, output: Literal["stats", "all", "train"] = "stats") -> dict[str, Any]:
+async def get_datastore(datastore: AppDatastore, output: Literal["stats", "all", "train"] = "stats") -> dict[str, Any]:
     """Return the number of images and label maps, or all of them."""
     if output == "train":
         raise ServiceError("lists for training are not offered", remedy="use output=all", code="E-SERVICE-NOT-OFFERED")
-    return datastore.describe() if output == "all" else datastore.count()
+    return await run_limited(datastore.threads, datastore.describe if output == "all" else datastore.count)
 
 
 @router.put("/")
@@ -45,7 +45,7 @@ async def put_image(
     async with upload_folder(request, service) as folder:
         form = await receive_form(request, service, folder)
         image_id = image or "image"
-        await run_in_threadpool(datastore.add_image, image_id, _file_of(form, "file"))
+        await run_limited(datastore.threads, datastore.add_image, image_id, _file_of(form, "file"))
     return {"image": image_id}
 
 
@@ -63,17 +63,16 @@ async def get_image(image: ImageId, service: AppService, datastore: AppDatastore
     """Return an image as NIfTI."""
     async with closed_in_thread() as stack:
         folder = await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
-        path = await run_for_image(service, datastore.write_image, image, folder)
+        paths = await run_limited(datastore.threads, datastore.fetch, image, folder)
+        path = await run_for_image(service, datastore.write_image, paths, folder)
         delete = stack.pop_all().close
     return TemporaryFileResponse(path, media_type=None, name=f"{image}.nii.gz", delete=delete)
 
 
 @router.get("/image/info")
-def get_image_info(image: ImageId, datastore: AppDatastore) -> dict[str, Any]:
+async def get_image_info(image: ImageId, datastore: AppDatastore) -> dict[str, Any]:
     """Return the tags of the label maps of an image."""
-    if not datastore.has(image):
-        raise unknown_image(image)
-    return {"name": image, "labels": datastore.tags(image)}
+    return await run_limited(datastore.threads, _image_info, datastore, image)
 
 
 @router.put("/label")
@@ -85,29 +84,37 @@ async def put_label(
         form = await receive_form(request, service, folder)
         record = {"image": image, "tag": tag or FINAL, "saved": int(time.time()), **_label_info(form)}
         file = _file_of(form, "label")
-        label = await run_for_image(service, datastore.save_label, image, tag or FINAL, file, folder, record)
-    return {"image": image, "label": label}
+        target = await run_limited(datastore.threads, datastore.new_label_path, image, tag or FINAL)
+        images = await run_limited(datastore.threads, datastore.fetch, image, folder)
+        await run_for_image(service, datastore.save_label, target, file, images, record)
+    return {"image": image, "label": image}
 
 
 @router.get("/label", response_class=FileResponse)
 @router.head("/label", response_class=FileResponse, include_in_schema=False)
-def get_label(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> FileResponse:
+async def get_label(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> FileResponse:
     """Return a label map."""
-    path = datastore.label_path(label, tag)
+    path = await run_limited(datastore.threads, datastore.label_path, label, tag)
     return FileResponse(path, media_type="application/gzip", filename=path.name)
 
 
 @router.get("/label/info")
-def get_label_info(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, Any]:
+async def get_label_info(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, Any]:
     """Return the names of the segments of a label map, as the viewer sent them."""
-    return datastore.label_record(label, tag)
+    return await run_limited(datastore.threads, datastore.label_record, label, tag)
 
 
 @router.delete("/label")
-def delete_label(id: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, str]:
+async def delete_label(id: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, str]:
     """Delete a label map."""
-    datastore.remove_label(id, tag)
+    await run_limited(datastore.threads, datastore.remove_label, id, tag)
     return {}
+
+
+def _image_info(datastore: Datastore, image_id: str) -> dict[str, Any]:
+    if not datastore.has(image_id):
+        raise unknown_image(image_id)
+    return {"name": image_id, "labels": datastore.tags(image_id)}
 
 
 def _file_of(form: Form, field: str) -> ReceivedFile:

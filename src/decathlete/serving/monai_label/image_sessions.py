@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from decathlete.core.files import move_synced, remove, translate_os_error, write
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.io.format_lookup import suffix_of
 from decathlete.serving.inputs import ReceivedFile
-from decathlete.serving.storage import make_private_folder
+from decathlete.serving.storage import copy_file, make_private_folder
 
 DEFAULT_SECONDS = 3600
 """How long a session lives after its last use, unless the viewer asks for another time."""
@@ -101,13 +100,12 @@ class ImageSessions:
 
         Raises:
             ServiceError: it does not exist or has expired.
+            OutputError: the disk is too full.
         """
         self.get(session_id)
         copied = []
         for path in sorted((self._root / session_id / "files").iterdir()):
-            copied.append(
-                ReceivedFile(name=path.name, path=Path(shutil.copyfile(path, folder / f"session-{path.name}")))
-            )
+            copied.append(ReceivedFile(name=path.name, path=copy_file(path, folder / f"session-{path.name}")))
         return copied
 
     def remove(self, session_id: str) -> dict[str, Any]:

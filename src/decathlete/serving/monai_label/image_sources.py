@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from decathlete.errors import ImageError, ServiceError
 from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.serving.dicomweb import DicomWebServer
 from decathlete.serving.inputs import ReceivedFile
+from decathlete.serving.storage import copy_file, require_room
 
 _LISTING_S = 10.0
 """Age at which a list of images is made again."""
@@ -40,6 +40,7 @@ class ImageSource(Protocol):
 
         Raises:
             ServiceError: there is no such image, or it cannot be read now.
+            OutputError: the disk is too full.
         """
         ...
 
@@ -90,7 +91,7 @@ class FolderImages:
             sources = sorted(path.iterdir()) if path.is_dir() else [path]
             for source in (s for s in sources if s.is_file()):
                 name = f"series_{number:04d}/{source.name}" if path.is_dir() else source.name
-                copy = Path(shutil.copyfile(source, folder / f"source-{len(copied):05d}"))
+                copy = copy_file(source, folder / f"source-{len(copied):05d}")
                 copied.append(ReceivedFile(name=name, path=copy))
         return copied
 
@@ -150,6 +151,7 @@ class DicomWebImages:
         def check(n_more: int) -> None:
             nonlocal n_bytes
             n_bytes += n_more
+            require_room(folder, n_more)
             if n_bytes > self._limit:
                 raise ServiceError(
                     f"the series is larger than {format_bytes(self._limit)}",

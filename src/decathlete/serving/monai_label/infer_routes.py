@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
 from decathlete.serving.http.temporary_file import TemporaryFileResponse
-from decathlete.serving.http.threads import closed_in_thread, run_for_image
+from decathlete.serving.http.threads import closed_in_thread, run_for_image, run_limited
 from decathlete.serving.http.uploads import Form, drain, receive_form, submit
 from decathlete.serving.inputs import ReceivedFile
 from decathlete.serving.monai_label.answers import (
@@ -56,7 +56,7 @@ async def infer(
     async with closed_in_thread() as stack:
         folder = await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
         form, params = await _receive(request, service, model, folder)
-        files = await run_in_threadpool(_find_files, form, image, session_id, folder, datastore, sessions)
+        files = await _find_files(form, image, session_id, folder, datastore, sessions)
         job = await submit(service, files, folder, model=model, is_awaited=True)
         stack.callback(_delete, service, job.id)  # the result is sent, and nothing of it is kept
         status = await _wait(service, job.id, request)
@@ -88,16 +88,16 @@ async def _receive(request: Request, service: Service, model: str, folder: Path)
         raise
 
 
-def _find_files(
+async def _find_files(
     form: Form, image: str, session_id: str, folder: Path, datastore: Datastore, sessions: ImageSessions
 ) -> list[ReceivedFile]:
     sent = [file for file in form.files if file.field == "file"]
     if session_id:
-        return sessions.copy_files(session_id, folder)
+        return await run_in_threadpool(sessions.copy_files, session_id, folder)
     if sent:
         return sent
     if image:
-        return datastore.copy_files(image, folder)
+        return await run_limited(datastore.threads, datastore.copy_files, image, folder)
     raise ServiceError(
         "the request names no image", remedy="send image=ID, session_id=ID or the field file", code="E-SERVICE-REQUEST"
     )

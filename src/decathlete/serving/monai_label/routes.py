@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from decathlete.errors import OptionError, ServiceError
 from decathlete.serving.http.dependencies import AppService, AppTokens
+from decathlete.serving.http.threads import run_limited
 from decathlete.serving.http.uploads import receive_form, upload_folder
 from decathlete.serving.monai_label.app_info import describe_app
 from decathlete.serving.monai_label.datastore import Datastore
@@ -70,9 +71,9 @@ def _not_offered(what: str) -> ServiceError:
 
 
 @_app_router.get("/info/")
-def get_info(service: AppService, datastore: AppDatastore) -> dict[str, Any]:
+async def get_info(service: AppService, datastore: AppDatastore) -> dict[str, Any]:
     """Describe models, labels and the datastore."""
-    return describe_app(service, datastore)
+    return await run_limited(datastore.threads, describe_app, service, datastore)
 
 
 @_app_router.get("/auth/")

@@ -24,6 +24,7 @@ from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.pretrained import with_pretrained_network
+from decathlete.training.fine_tuning import FINE_TUNED_SETTINGS
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
@@ -31,11 +32,6 @@ from decathlete.training.run_folder import record_in
 from decathlete.workflows.budget import compute_budget
 from decathlete.workflows.cascade import find_first_stage
 from decathlete.workflows.workspace import FoldName, Workspace
-
-FINE_TUNING_RATE = 0.1
-"""Peak learning rate of a training that starts from trained weights, share of the optimizer's default."""
-FINE_TUNING_WARMUP = 0.1
-"""Warm-up of such a training, share of its length."""
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +211,8 @@ def train_config(
         focal: focal loss instead of cross entropy.
         logger: names separated by commas (``tensorboard,wandb``), or ``none``.
         preset: source of defaults for options that are not set, including the augmentation.
-        pretrained: folder of a trained model to start from. The peak learning rate is then a tenth of the optimizer's
-            default, with a warm-up, unless they are set.
+        pretrained: folder of a trained model to start from. The defaults of the learning rate and the warm-up are then
+            those of :class:`TrainConfig` for it, also with a preset.
         dims: dimensions of the model; a preset needs them.
         fold: held-out fold; with ``"all"`` there is no validation.
         fields: fields of :class:`TrainConfig`; ``None``: the field's own default, also with a preset.
@@ -246,15 +242,8 @@ def train_config(
     defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
     if pretrained is not None:
         fields["pretrained"] = str(Path(pretrained).resolve())
-        defaults |= _fine_tuning_defaults(fields.get("optimizer") or defaults.get("optimizer") or "sgd")
+        defaults = {name: value for name, value in defaults.items() if name not in FINE_TUNED_SETTINGS}
     return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)
-
-
-def _fine_tuning_defaults(optimizer: Any) -> dict[str, Any]:
-    """Return the settings for a training that starts from trained weights; a random start needs larger steps."""
-    settings = TrainConfig.make(optimizer=optimizer).optimizer
-    rate = type(settings)().learning_rate
-    return {"learning_rate": FINE_TUNING_RATE * rate, "warmup": FINE_TUNING_WARMUP}
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.pretrained import with_pretrained_network
 from decathlete.training.fine_tuning import FINE_TUNED_SETTINGS
+from decathlete.training.pretrained import network_replacement
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
@@ -127,21 +127,24 @@ def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:
 def make_training_plan(
     prepared: Plan, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = (), warn: bool = True
 ) -> Plan:
-    """Apply the overrides to the plan of the prepared data, and adapt it to the device and the training time.
+    """Return the plan of a training on prepared data: overridden, with the network that is trained, and adapted.
+
+    The network is that of the model to start from, if there is one. Patch, batch and mirroring are adapted for it to
+    the device and the training time.
 
     Args:
         warn: log a warning if only a few steps fit.
 
     Raises:
-        OptionError: an override is not valid, or contradicts the batch size in ``config``.
+        OptionError: an override is not valid, or contradicts the batch size in ``config`` or the network.
+        ModelError: the model to start from has no network of this kind.
     """
     check_batch_size(config, overrides)
     plan = override(with_batch_size(prepared, config.batch_size), overrides)
+    # again after each step, because overrides take precedence
+    plan = override(network_replacement(config, plan)(plan), overrides)
     if adapt:
-        adapted = adapt_plan(plan, compute_budget(config, plan.network), warn=warn)
-        plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
-    if config.pretrained is not None:
-        plan = with_pretrained_network(plan, Path(config.pretrained))
+        plan = override(adapt_plan(plan, compute_budget(config, plan.network), warn=warn), overrides)
     return _set_mirror_axes(plan, config.augmentation)
 
 

@@ -15,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import dilated_network
+from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import LayoutNetwork, layout_of
+from decathlete.networks.stages import StagedNetwork, first_stages, freeze_stages
 from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec, architecture_of
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.options import PlanOptions
@@ -197,6 +199,37 @@ def test_the_layout_changes_no_result(spec):
         network.set_layout(torch.channels_last if spec.dims == 2 else torch.channels_last_3d)
         assert layout_of(network) is not torch.contiguous_format
         torch.testing.assert_close(network(windows(spec)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_output_of_a_stage_depends_on_this_and_the_finer_stages_alone(spec):
+    network = build_network(spec, seed=1).train()
+    if not isinstance(network, StagedNetwork):
+        assert spec.architecture not in ARCHITECTURES.builtin_names
+        with pytest.raises(OptionError, match=r"--freeze-stages 1: .* do not name the stages of their encoder"):
+            freeze_stages(network, 1)
+        return
+    n_stages = len(network.encoder_stages())
+    assert n_stages == spec.n_stages
+    for n in range(1, n_stages):
+        network = build_network(spec, seed=1).train()
+        freeze_stages(network, n)
+        frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}
+        assert frozen == weights_behind(network, first_stages(network, n)[-1][-1], windows(spec, n=1))
+    with pytest.raises(OptionError, match=f"--freeze-stages {n_stages}: .* has {n_stages} stage") as refused:
+        freeze_stages(network, n_stages)
+    assert refused.value.remedy == f"use at most {n_stages - 1}"
+
+
+def weights_behind(network: nn.Module, module: nn.Module, x: Tensor) -> set[str]:
+    """The weights that the output of a module depends on."""
+    outputs: list[Tensor] = []
+    network.requires_grad_(True)
+    with_hook = module.register_forward_hook(lambda _, __, output: outputs.append(output))
+    network(x)
+    with_hook.remove()
+    weights = dict(network.named_parameters())
+    found = torch.autograd.grad(outputs[0].square().sum(), list(weights.values()), allow_unused=True)
+    return {name for name, gradient in zip(weights, found, strict=True) if gradient is not None}
 
 
 def test_the_network_is_a_module_whose_devices_can_be_changed(spec):

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from decathlete.errors import InterruptedRunError, OptionError, OutputError
-from decathlete.models.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
 from decathlete.planning import compute_budget as budget
+from decathlete.planning.adaptation import training_steps
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
+from decathlete.workflows.budget import compute_budget
 from decathlete.workflows.run import run
 from decathlete.workflows.train import make_training_plan, train, train_config
 from decathlete.workflows.workspace import Workspace
@@ -93,6 +96,45 @@ def test_a_fold_with_less_time_has_the_plan_of_the_others(workspace, monkeypatch
     record = RunRecord.load(result.folder / "run.json")
     assert record.plan == other
     assert record.config.max_time_s == 4.0
+
+
+def test_the_plan_is_made_for_the_network_that_is_trained(workspace, monkeypatch, tmp_path, caplog):
+    """A model for a GPU: its network is kept, and the steps that are stated are those of this network."""
+    threads(monkeypatch, 4)
+    caplog.set_level("INFO")
+    wide = WIDE.revised(features=(24, 48))
+    model = make_test_plan(network=wide)
+    ModelBundle.save(tmp_path / "model", TrainedMember(plan=model, networks=[build_network(wide, seed=1)]))
+    prepared = make_test_plan(network=WIDE, batch_size=8)
+    prepared.save(workspace.prepared_folder("Test", 3) / "plan.json")
+    config = TIMED.revised(max_time_s=60.0, pretrained=str(tmp_path / "model"))
+    clock = SimulatedClock()
+    result = train("Test", workspace=workspace, config=config, progress=OneSecondSteps(clock), clock=clock)
+    plan = RunRecord.load(result.folder / "run.json").plan
+    assert (plan.network, plan.batch_size, plan.mirror_axes) == (wide, 2, ())
+    n_steps = training_steps(plan, compute_budget(config, wide))
+    assert f"{n_steps} steps in 1 min instead of" in caplog.text
+    narrow = make_training_plan(prepared, config.revised(pretrained=None), adapt=True)
+    assert n_steps < training_steps(narrow, compute_budget(config, narrow.network)) / 2
+    assert "pretrained: 16 of 16 tensors (100% of the weights)" in caplog.text
+
+
+def test_a_patch_that_the_pretrained_network_cannot_have_is_rejected(workspace, tmp_path):
+    deep = WIDE.revised(
+        features=(4, 8, 8), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)), kernels=((3, 3, 3),) * 3,
+        encoder_convs=(1, 1, 1), decoder_convs=(1, 1),
+    )  # fmt: skip
+    model = make_test_plan(network=deep)
+    ModelBundle.save(tmp_path / "model", TrainedMember(plan=model, networks=[build_network(deep, seed=1)]))
+    config = tiny_config(pretrained=str(tmp_path / "model"))
+    prepared = make_test_plan(network=WIDE, patch_size=(14, 14, 14))
+    for adapt in (True, False):
+        assert make_training_plan(prepared, config, adapt=adapt).patch_size == (16, 16, 16)
+        assert make_training_plan(prepared, config, adapt=adapt, overrides=("patch_size=12,8,8",)).patch_size == (
+            *(12, 8, 8),
+        )
+        with pytest.raises(OptionError, match="must be a positive multiple of"):
+            make_training_plan(prepared, config, adapt=adapt, overrides=("patch_size=10,16,16",))
 
 
 def test_what_the_user_sets_anew_is_not_passed_over(workspace, monkeypatch):

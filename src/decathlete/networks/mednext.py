@@ -45,6 +45,10 @@ class MedNeXt(nn.Module):
         )
         self.heads = nn.ModuleList(_conv(spec.dims, features[i], spec.out_channels) for i in range(spec.heads))
 
+    def encoder_stages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return the modules of each stage of the encoder (see :mod:`decathlete.networks.stages`)."""
+        return list(zip((self.stem, *self.downs), self.encoder, strict=True))
+
     def forward(self, x_BC: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits.
 

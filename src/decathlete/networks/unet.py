@@ -44,6 +44,10 @@ class UNet(nn.Module):
         """Number of spatial axes."""
         return 2 if self.heads[0].get_parameter("weight").ndim == 4 else 3
 
+    def encoder_stages(self) -> list[tuple[nn.Module]]:
+        """Return the modules of each stage of the encoder (see :mod:`decathlete.networks.stages`)."""
+        return [(stage,) for stage in self.encoder]
+
     def set_layout(self, layout: torch.memory_format) -> None:
         """Change the memory format of weights and feature maps (see :mod:`decathlete.networks.layout`)."""
         self.layout = layout

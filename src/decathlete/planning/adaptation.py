@@ -25,7 +25,7 @@ from decathlete.planning.grid import Spacing
 from decathlete.planning.learning_curve import coverage, learned_share
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, make_topology, shrink
+from decathlete.planning.topology import Topology, make_topology, shorten, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
-    Fields in ``plan.user_set`` stay as they are. A plan with a coarse start is adapted on its coarse grid.
+    Fields in ``plan.user_set`` stay as they are. If the whole network is among them (that of a trained model), the
+    patch becomes smaller by multiples of its strides. A plan with a coarse start is adapted on its coarse grid.
 
     Args:
         warn: log a warning if only a few steps fit.
@@ -172,8 +173,8 @@ def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget) -> float:
 
 
 def _is_set(plan: Plan, field: str) -> bool:
-    """Return whether the user set a field."""
-    return field in plan.user_set
+    """Return whether the user set a field, or the field that it belongs to."""
+    return field in plan.user_set or field.partition(".")[0] in plan.user_set
 
 
 def _network_is_set(plan: Plan) -> bool:
@@ -225,15 +226,27 @@ def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
     those 0.36 and 0.32.
     """
     yield size
-    if _is_set(plan, "patch_size") or _network_is_set(plan):
-        return
-    voxels_per_mm = [1 / gap for gap in plan.network_spacing]
-    pooling = architecture_of(plan.network).pooling(None)
-    while smaller := shrink(plan.network_spacing, size.topology, voxels_per_mm, pooling=pooling):
-        if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
+    while smaller := _with_smaller_patch(plan, size):
+        if math.prod(smaller.topology.patch_size) < SMALLEST_PATCH[plan.dims]:
             return
-        size = replace(size, topology=smaller, network=architecture_of(size.network).replanned(smaller))
+        size = smaller
         yield size
+
+
+def _with_smaller_patch(plan: Plan, size: _Size) -> _Size | None:
+    if _is_set(plan, "patch_size"):
+        return None
+    voxels_per_mm = [1 / gap for gap in plan.network_spacing]
+    if _is_set(plan, "network"):  # its weights are trained for its strides
+        shorter = shorten(size.topology, voxels_per_mm, divisor=size.network.divisor)
+        return None if shorter is None else replace(size, topology=shorter)
+    if _network_is_set(plan):
+        return None
+    pooling = architecture_of(plan.network).pooling(None)
+    smaller = shrink(plan.network_spacing, size.topology, voxels_per_mm, pooling=pooling)
+    if smaller is None:
+        return None
+    return replace(size, topology=smaller, network=architecture_of(size.network).replanned(smaller))
 
 
 def _seconds(size: _Size, budget: ComputeBudget) -> float:

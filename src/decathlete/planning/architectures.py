@@ -119,7 +119,8 @@ class Architecture(ABC, Generic[SpecT]):
 
         In training mode its ``forward`` returns a tuple with the logits of each of the specification's heads, finest
         first, the first of the input's size; in evaluation mode it returns the finest logits alone, of shape (batch,
-        out_channels, *spatial). Use :func:`decathlete.networks.build.build_network` to build with a seed.
+        out_channels, *spatial). Use :func:`decathlete.networks.build.build_network` to build with a seed. For
+        ``--freeze-stages``, the network is a :class:`~decathlete.networks.stages.StagedNetwork`.
         """
 
     @abstractmethod

@@ -121,6 +121,7 @@ def choose_resolution(
     *,
     n_cases: int,
     replan: Callable[[Spacing], Plan],
+    as_trained: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Plan:
     """Return the plan at the resolution with the best expected Dice for the time, not adapted to it yet.
 
@@ -133,8 +134,9 @@ def choose_resolution(
         ceilings: of each candidate (:func:`candidate_spacings`), finest first.
         n_cases: number of cases of the dataset.
         replan: returns the plan at another target spacing.
+        as_trained: returns a plan with the network that is trained, of which the steps are counted.
     """
-    full, *others = (_candidate(plan, ceiling, budget, replan=replan) for ceiling in ceilings)
+    full, *others = (_candidate(plan, ceiling, budget, replan=replan, as_trained=as_trained) for ceiling in ceilings)
     assert full is not None  # for the type checker: it is not planned again
     coarser = [candidate for candidate in others if candidate is not None]
     best = max(coarser, key=lambda candidate: candidate.expected_dice, default=full)
@@ -173,14 +175,19 @@ def with_coarse_start(full: Plan, coarse: Plan, spacing: Spacing) -> Plan:
 
 
 def _candidate(
-    plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]
+    plan: Plan,
+    ceiling: Ceiling,
+    budget: ComputeBudget,
+    *,
+    replan: Callable[[Spacing], Plan],
+    as_trained: Callable[[Plan], Plan],
 ) -> Candidate | None:
     """Return the candidate of a grid; ``None`` if the network that the user set does not fit it."""
     try:
         planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
     except (OptionError, PlanError):
         return None
-    adapted = adapt_plan(planned, budget, warn=False)  # the training warns, of the plan that is chosen
+    adapted = adapt_plan(as_trained(planned), budget, warn=False)  # the training warns, of the plan that is chosen
     return Candidate(
         plan=planned,
         ceiling=ceiling.mean,

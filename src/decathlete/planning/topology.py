@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from decathlete.planning.network_spec import Axes
 
@@ -149,8 +149,7 @@ def _shrink_once(
     After 256 voxels, pooled six times, comes 224, not 192.
     """
     patch = topology.patch_size
-    by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / yardstick[axis], axis), reverse=True)
-    for axis in by_ratio:
+    for axis in _longest_first(patch, yardstick):
         step = topology.divisor[axis]
         if patch[axis] - step < smallest:
             continue
@@ -159,6 +158,28 @@ def _shrink_once(
         if len(smaller.strides) >= pooling.least_stages:
             return smaller
     return None
+
+
+def shorten(topology: Topology, yardstick: Sequence[float], *, divisor: Axes) -> Topology | None:
+    """Return the topology with a shorter patch and the same strides; ``None`` if no axis can be shortened.
+
+    The axis that is longest relative to its yardstick is shortened. Along pooled axes, the coarsest maps stay at least
+    two voxels long.
+
+    Args:
+        yardstick: see :func:`shrink`.
+        divisor: the patch stays a multiple of this along each axis, voxels.
+    """
+    patch = topology.patch_size
+    for axis in _longest_first(patch, yardstick):
+        step = divisor[axis]
+        if patch[axis] - step >= max(2 * step, MIN_EDGE):
+            return replace(topology, patch_size=tuple(_shorter(patch, axis, step)))
+    return None
+
+
+def _longest_first(patch: Axes, yardstick: Sequence[float]) -> list[int]:
+    return sorted(range(len(patch)), key=lambda axis: (patch[axis] / yardstick[axis], axis), reverse=True)
 
 
 def _shorter(patch: Axes, axis: int, step: int) -> list[int]:

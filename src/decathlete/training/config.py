@@ -17,6 +17,7 @@ from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError, problems_found
 from decathlete.loading.loaders import LOADERS
 from decathlete.loading.samplers import SAMPLERS
+from decathlete.training.fine_tuning import with_fine_tuning_defaults
 from decathlete.training.ineffective_options import find_ineffective_options
 from decathlete.training.objective.losses import LOSSES
 from decathlete.training.objective.optimizers import OPTIMIZERS, OptimizerSettings
@@ -96,7 +97,8 @@ class TrainConfig(Schema):
         loader: provides the batches.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
         validation: of held-out cases during the training.
-        pretrained: folder of a trained model whose weights the training starts from; ``None``: random weights.
+        pretrained: folder of a trained model whose weights the training starts from; ``None``: random weights. The
+            defaults of ``learning_rate`` and ``warmup`` are then a tenth of the optimizer's and 0.1.
         freeze_stages: number of the encoder's first stages whose weights are not trained.
         seed: seed of weights, patches and augmentation, a 64-bit integer.
         save_every_s: seconds between checkpoints inside long epochs.
@@ -146,7 +148,7 @@ class TrainConfig(Schema):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, data: Any) -> Any:
-        return nest(data) if isinstance(data, Mapping) else data
+        return with_fine_tuning_defaults(nest(data)) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

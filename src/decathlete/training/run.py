@@ -40,7 +40,7 @@ from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import EndNow, restore_signal_handlers
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import LAST, TrainTask
-from decathlete.training.pretrained import freeze_stages, load_pretrained
+from decathlete.training.pretrained import start_from_pretrained
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
@@ -103,7 +103,7 @@ def train(
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
     if config.pretrained is not None and not (output / LAST).is_file():
-        _try_pretrained(plan, config, Path(config.pretrained))
+        _try_pretrained(plan, config)
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
@@ -133,16 +133,15 @@ def train(
         return _run(task, record, progress or LogProgress(), rendezvous)
 
 
-def _try_pretrained(plan: Plan, config: TrainConfig, folder: Path) -> None:
+def _try_pretrained(plan: Plan, config: TrainConfig) -> None:
     """Log what a training takes over from a trained model, before its folder is claimed.
 
     Raises:
-        ModelError: the model does not fit. OptionError: there are not so many stages to freeze.
+        ModelError: the model does not fit. OptionError: the stages that are not trained do not fit it.
     """
     network = build_network(plan.network, seed=config.seed)
-    for line in load_pretrained(network, plan, folder).lines:
+    for line in start_from_pretrained(network, plan, config).lines:
         log.info("%s", line)
-    freeze_stages(network, config.freeze_stages)
 
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:

@@ -188,7 +188,7 @@ def _branch(value: Any, *, default: str | None = None) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value) if default is None or "name" in value else {"name": default, **value}
     if isinstance(value, ComponentSettings):
-        return value.to_config()
+        return {"name": value.component, **value.model_dump(mode="json", exclude_unset=True)}
     if isinstance(value, BaseModel):
         return dict(value.model_dump(exclude_unset=True))
     raise ValueError(f"{value!r} has no settings: write a name, or a mapping with a name and settings")

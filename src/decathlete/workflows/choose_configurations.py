@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from decathlete.core.choices import Configuration
-from decathlete.errors import ModelError
+from decathlete.errors import ModelError, OptionError
 from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import ConfigurationOffer
 from decathlete.planning.plan import Plan
+from decathlete.planning.trained_network import sets_network
 from decathlete.training.config import TrainConfig
-from decathlete.training.pretrained import check_pretrained, sets_network
+from decathlete.training.pretrained import check_pretrained, network_replacement
+from decathlete.training.weight_matching import input_names
 from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.checked_dataset import CheckedDataset
@@ -84,38 +86,43 @@ class ConfigurationChooser:
 
     def other_work(self, names: Sequence[Configuration]) -> OtherWork:
         """Return the estimates for scoring and selecting these configurations."""
-        return self._other_work({name: self.plan_of(name) for name in names})
+        return self._other_work({name: self._as_trained(self.plan_of(name)) for name in names})
 
     def _check_pretrained(self, name: Configuration, plan: Plan) -> None:
         """Check that the model that trainings start from has a network of the plan's kind.
 
         Raises:
-            ModelError: it has none. OptionError: its encoder has too few stages for those that are not trained.
+            ModelError: it has none. OptionError: stages that are not to be trained do not fit it.
         """
         used = self.dataset.folds.plan_in_use(name, plan)
         check_pretrained(
             self.config_of(plan.dims),
+            configuration=name,
             dims=used.dims,
             architecture=used.network.architecture,
+            inputs=input_names(used),
             has_own_network=sets_network(used),
         )
 
     def _without_other_networks(self, offers: Sequence[ConfigurationOffer]) -> tuple[ConfigurationOffer, ...]:
-        """Return the offers without those for which the pretrained model has no network.
+        """Return the offers without those for which the pretrained model has no network, or not the frozen stages.
 
         Raises:
-            ModelError: it has none for any of them. OptionError: its encoder has too few stages.
+            ModelError, OptionError: there is none for any of them.
         """
-        problems: dict[Configuration, ModelError] = {}
+        problems: dict[Configuration, ModelError | OptionError] = {}
         for offer in offers:
             if offer.offered and offer.plan is not None:
                 try:
                     self._check_pretrained(offer.name, offer.plan)
-                except ModelError as problem:
+                except (ModelError, OptionError) as problem:
                     problems[offer.name] = problem
         if problems and all(offer.name in problems for offer in offers if offer.offered):
-            raise next(iter(problems.values()))
-        reasons = {name: f"the pretrained model {problem.problem}" for name, problem in problems.items()}
+            raise min(problems.values(), key=lambda problem: isinstance(problem, ModelError))  # of a fitting network
+        reasons = {
+            name: f"the pretrained model {problem.problem}" if isinstance(problem, ModelError) else problem.problem
+            for name, problem in problems.items()
+        }
         return leave_out(offers, reasons)
 
     def _other_work(self, plans: dict[Configuration, Plan]) -> OtherWork:
@@ -144,7 +151,14 @@ class ConfigurationChooser:
         return expected_case_seconds(adapted, budget, self.pipeline.predict_options.window, n_voxels=n_voxels)
 
     def _leave_out(self, offers: Sequence[ConfigurationOffer], total_time_s: float) -> tuple[ConfigurationOffer, ...]:
-        """Return the offers without configurations for which the time is too short."""
+        """Return the offers without configurations for which the time is too short.
+
+        Steps and scoring are estimated for the networks that are trained.
+        """
+        offers = [
+            replace(offer, plan=self._as_trained(offer.plan)) if offer.offered and offer.plan is not None else offer
+            for offer in offers
+        ]
         plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
 
         def jobs_of(names: Sequence[Configuration]) -> list[Job]:
@@ -161,6 +175,10 @@ class ConfigurationChooser:
 
         started = {job.configuration for job in self.started(jobs_of(list(plans)))}
         return leave_out_short_trainings(offers, time_of=time_of, steps_of=steps_of, started=started)
+
+    def _as_trained(self, plan: Plan) -> Plan:
+        """Return a plan with the network that is trained: that of the pretrained model, if there is one."""
+        return network_replacement(self.config_of(plan.dims), plan)(plan)
 
     def _budget(self, plan: Plan, time_s: float) -> ComputeBudget:
         pipeline, config = self.pipeline, self.config_of(plan.dims).revised(max_time_s=time_s)

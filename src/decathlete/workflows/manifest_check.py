@@ -20,6 +20,7 @@ from decathlete.planning.planner import slices_error
 from decathlete.training.compatibility import check_batch_norm, check_loss, check_sampler, check_validation
 from decathlete.training.config import TrainConfig
 from decathlete.training.pretrained import check_pretrained
+from decathlete.training.weight_matching import FOREGROUND
 from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.folds import FoldSelection
 from decathlete.workflows.plan_options_check import check_plan_options
@@ -40,7 +41,8 @@ def check_manifest(
         folds: the folds that the user named.
 
     Raises:
-        OptionError: regions, mirror pairs, architecture, loss, sampler or folds that do not fit the dataset.
+        OptionError: regions, mirror pairs, architecture, loss, sampler or folds that do not fit the dataset; or stages
+            that are not to be trained, and that do not fit the model to start from.
         ManifestError: the given folds are not valid.
         ModelError: the model to start from has no network of this kind; or a cascade, and the given folds do not hold
             out every case.
@@ -58,8 +60,10 @@ def check_manifest(
         require_held_out(given, [case.id for case in spec.cases], where=spec.root)
     check_pretrained(
         config,
+        configuration=configuration,
         dims=dims_of(configuration),
         architecture=architecture_name(options),
+        inputs=(*spec.channels, *([FOREGROUND] if options.foreground_channel else [])),
         has_own_network=bool(network_options_set(options, find_architecture(options)))
         or any(text.startswith("network") for text in options.overrides),
     )

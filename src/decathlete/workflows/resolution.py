@@ -26,6 +26,7 @@ from decathlete.planning.resolution import (
 )
 from decathlete.preprocessing.ceilings import measure_ceilings
 from decathlete.training.config import TrainConfig
+from decathlete.training.pretrained import network_replacement
 from decathlete.workflows.budget import budget_of_folds
 
 log = logging.getLogger(__name__)
@@ -53,14 +54,15 @@ def plan_resolution(
 
     Args:
         plan: made with ``options``.
-        config: settings of the training: its time limit, device and precision.
+        config: settings of the training: its time limit, device and precision, and the model that it starts from.
         folder: the measured ceilings are stored there until the dataset changes.
         recorded: plan of data that are prepared already.
         workers, fold_resources: where cases are measured and folds are trained, see
             :class:`~decathlete.workflows.fold.FoldPipeline`.
         warn: log a warning if another grid is better for this training time.
     """
-    budget = budget_of_folds(config, plan.network, workers=workers, fold_resources=fold_resources)
+    as_trained = network_replacement(config, plan)
+    budget = budget_of_folds(config, as_trained(plan).network, workers=workers, fold_resources=fold_resources)
     if not resolution_is_open(plan, budget):
         return plan
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)
@@ -70,7 +72,9 @@ def plan_resolution(
     def replan(spacing: Spacing) -> Plan:
         return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=own, configuration=plan.configuration)
 
-    chosen = choose_resolution(plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan)
+    chosen = choose_resolution(
+        plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan, as_trained=as_trained
+    )
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
         return chosen
     log.log(

@@ -23,7 +23,8 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.pretrained import with_pretrained_network
+from decathlete.training.fine_tuning import FINE_TUNED_SETTINGS
+from decathlete.training.pretrained import network_replacement
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
@@ -31,11 +32,6 @@ from decathlete.training.run_folder import record_in
 from decathlete.workflows.budget import compute_budget
 from decathlete.workflows.cascade import find_first_stage
 from decathlete.workflows.workspace import FoldName, Workspace
-
-FINE_TUNING_RATE = 0.1
-"""Peak learning rate of a training that starts from trained weights, share of the optimizer's default."""
-FINE_TUNING_WARMUP = 0.1
-"""Warm-up of such a training, share of its length."""
 
 log = logging.getLogger(__name__)
 
@@ -131,21 +127,24 @@ def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:
 def make_training_plan(
     prepared: Plan, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = (), warn: bool = True
 ) -> Plan:
-    """Apply the overrides to the plan of the prepared data, and adapt it to the device and the training time.
+    """Return the plan of a training on prepared data: overridden, with the network that is trained, and adapted.
+
+    The network is that of the model to start from, if there is one. Patch, batch and mirroring are adapted for it to
+    the device and the training time.
 
     Args:
         warn: log a warning if only a few steps fit.
 
     Raises:
-        OptionError: an override is not valid, or contradicts the batch size in ``config``.
+        OptionError: an override is not valid, or contradicts the batch size in ``config`` or the network.
+        ModelError: the model to start from has no network of this kind.
     """
     check_batch_size(config, overrides)
     plan = override(with_batch_size(prepared, config.batch_size), overrides)
+    # again after each step, because overrides take precedence
+    plan = override(network_replacement(config, plan)(plan), overrides)
     if adapt:
-        adapted = adapt_plan(plan, compute_budget(config, plan.network), warn=warn)
-        plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
-    if config.pretrained is not None:
-        plan = with_pretrained_network(plan, Path(config.pretrained))
+        plan = override(adapt_plan(plan, compute_budget(config, plan.network), warn=warn), overrides)
     return _set_mirror_axes(plan, config.augmentation)
 
 
@@ -215,8 +214,8 @@ def train_config(
         focal: focal loss instead of cross entropy.
         logger: names separated by commas (``tensorboard,wandb``), or ``none``.
         preset: source of defaults for options that are not set, including the augmentation.
-        pretrained: folder of a trained model to start from. The peak learning rate is then a tenth of the optimizer's
-            default, with a warm-up, unless they are set.
+        pretrained: folder of a trained model to start from. The defaults of the learning rate and the warm-up are then
+            those of :class:`TrainConfig` for it, also with a preset.
         dims: dimensions of the model; a preset needs them.
         fold: held-out fold; with ``"all"`` there is no validation.
         fields: fields of :class:`TrainConfig`; ``None``: the field's own default, also with a preset.
@@ -246,15 +245,8 @@ def train_config(
     defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
     if pretrained is not None:
         fields["pretrained"] = str(Path(pretrained).resolve())
-        defaults |= _fine_tuning_defaults(fields.get("optimizer") or defaults.get("optimizer") or "sgd")
+        defaults = {name: value for name, value in defaults.items() if name not in FINE_TUNED_SETTINGS}
     return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)
-
-
-def _fine_tuning_defaults(optimizer: Any) -> dict[str, Any]:
-    """Return the settings for a training that starts from trained weights; a random start needs larger steps."""
-    settings = TrainConfig.make(optimizer=optimizer).optimizer
-    rate = type(settings)().learning_rate
-    return {"learning_rate": FINE_TUNING_RATE * rate, "warmup": FINE_TUNING_WARMUP}
 
 
 def _split(text: str) -> tuple[str, ...]:

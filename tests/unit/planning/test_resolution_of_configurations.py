@@ -8,6 +8,8 @@ import pytest
 from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.errors import OptionError
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
 from decathlete.planning import resolution as planning_resolution
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import plan_configuration
@@ -33,7 +35,7 @@ def plan_for_minutes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     budget = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")
     monkeypatch.setattr(resolution, "budget_of_folds", lambda *_, **__: budget)
 
-    def planned(configuration, *overrides: str, recorded: Plan | None = None) -> Plan:
+    def planned(configuration, *overrides: str, recorded: Plan | None = None, pretrained: str | None = None) -> Plan:
         options = PlanOptions(overrides=overrides)
         plan = plan_configuration(SPEC, LARGE, configuration, options=options)
         return resolution.plan_resolution(
@@ -41,7 +43,7 @@ def plan_for_minutes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             SPEC,
             LARGE,
             options=options,
-            config=TrainConfig(max_time_s=300),
+            config=TrainConfig(max_time_s=300, pretrained=pretrained),
             folder=tmp_path,
             recorded=recorded,
             workers=1,
@@ -85,3 +87,20 @@ def test_prepared_data_keep_their_plan_when_another_time_would_be_planned_otherw
     assert plan_for_minutes(configuration, recorded=older) == older, "runs of an older release can be resumed"
     other_data = older.revised(fingerprint_digest="other")
     assert plan_for_minutes(configuration, recorded=other_data) == recorded
+
+
+def test_the_grid_is_chosen_for_the_network_that_is_trained(plan_for_minutes, monkeypatch, tmp_path):
+    """In the same time a wide network, which is not narrowed, makes fewer steps: its grid is coarser."""
+    half_a_day = ComputeBudget(device="cpu", max_time_s=12 * 3600, threads=2, arithmetic="bf16")
+    monkeypatch.setattr(resolution, "budget_of_folds", lambda *_, **__: half_a_day)
+    own = plan_for_minutes("3d")
+    wide = own.network.revised(
+        features=(48, 48), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3),) * 2, encoder_convs=(4, 4),
+        decoder_convs=(4,), heads=1,
+    )  # fmt: skip
+    model = own.revised(network=wide, coarse_start=None)
+    ModelBundle.save(tmp_path / "model", TrainedMember(plan=model, networks=[build_network(wide, seed=1)]))
+    chosen = plan_for_minutes("3d", pretrained=str(tmp_path / "model"))
+    assert chosen.on_coarse_grid().target_spacing[2] > own.on_coarse_grid().target_spacing[2]
+    assert chosen.network.features[0] == own.network.features[0], "the data are prepared for any network"
+    assert chosen.user_set == own.user_set

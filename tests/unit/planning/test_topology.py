@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decathlete.planning.topology import MIN_EDGE, Pooling, make_topology, shrink, smallest_poolable
+from decathlete.planning.topology import MIN_EDGE, Pooling, make_topology, shorten, shrink, smallest_poolable
 
 axes = st.integers(2, 3).flatmap(
     lambda n: st.tuples(
@@ -115,3 +115,19 @@ def test_a_network_without_pooling_shrinks_by_its_multiple():
     assert smaller is not None
     assert smaller.patch_size == (64, 56, 56)
     assert smallest_poolable((1, 1, 1), (3, 3, 3), pooling=pooling) == (3, 3, 3)
+
+
+def test_a_shorter_patch_for_the_same_strides():
+    topology = make_topology((3, 1, 1), (32, 128, 96))
+    sizes = [topology.patch_size]
+    while shorter := shorten(topology, (1, 1, 1), divisor=topology.divisor):
+        assert (shorter.strides, shorter.kernels) == (topology.strides, topology.kernels)
+        can_be_shorter = [a for a in range(3) if topology.patch_size[a] > 2 * topology.divisor[a]]
+        axis = max(can_be_shorter, key=lambda a: (topology.patch_size[a], a))
+        differences = [old - new for old, new in zip(topology.patch_size, shorter.patch_size, strict=True)]
+        assert differences == [topology.divisor[a] if a == axis else 0 for a in range(3)]
+        topology = shorter
+        sizes.append(shorter.patch_size)
+    assert sizes[0] == (32, 128, 96)
+    assert sizes[-1] == tuple(2 * divisor for divisor in topology.divisor)
+    assert shorten(make_topology((1, 1), (5, 4)), (1, 1), divisor=(1, 1)).patch_size == (4, 4)

@@ -5,32 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made_up import made_up_fingerprint
 
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.planning import compute_budget
+from decathlete.planning.compute_budget import Speed
 from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer, dims_of
-from decathlete.planning.fingerprint import Fingerprint
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.checked_dataset import CheckedDataset
 from decathlete.workflows.choose_configurations import ConfigurationChooser
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.prepared_configurations import CommonFolds
-from factories import make_test_plan
+from factories import make_test_network, make_test_plan
 
 IDS = ("phantom_000", "phantom_001", "phantom_002")
 PLANS = {name: make_test_plan(dims_of(name)) for name in CONFIGURATIONS}
 
 
-def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> ConfigurationChooser:
+def chooser(
+    root: Path, *held_out: str, config: TrainConfig = TrainConfig(), total_time_s: float | None = None
+) -> ConfigurationChooser:
     """A dataset whose only fold holds out these cases."""
     fold = Fold(train=tuple(case_id for case_id in IDS if case_id not in held_out), val=held_out)
     dataset = CheckedDataset(
         spec=read_dataset(make_phantoms(root / "Balls", n_cases=3, shape_ZYX=(8, 8, 8))),
-        fingerprint=Fingerprint(dataset_digest="x", cases=(), intensity=()),
+        fingerprint=made_up_fingerprint([(20, 20, 20)] * 3, [(1, 1, 1)] * 3),
         folds=CommonFolds(splits=Splits(seed=0, grouped=False, folds=(fold,)), prepared={}),
         offers=tuple(
             ConfigurationOffer(name=name, offered=True, reason="offered", plan=PLANS[name]) for name in CONFIGURATIONS
@@ -42,7 +46,7 @@ def chooser(root: Path, *held_out: str, config: TrainConfig = TrainConfig()) -> 
         folds=(0,),
         plan_of=PLANS.__getitem__,
         config_of=lambda _: config,
-        total_time_s=None,
+        total_time_s=total_time_s,
         max_members=2,
         started=lambda _: {},
     )
@@ -60,7 +64,7 @@ def test_a_cascade_needs_folds_that_hold_out_every_case(tmp_path: Path, caplog: 
 
 
 def test_configurations_that_the_pretrained_model_has_no_network_for_are_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
     plan = PLANS["3d"]
@@ -75,5 +79,34 @@ def test_configurations_that_the_pretrained_model_has_no_network_for_are_left_ou
     with pytest.raises(ModelError, match="networks of other kinds") as problem:
         choose(["2d", "3d"])
     assert "a 2D unet network, or train only what this model has networks for" in problem.value.remedy
+    masked = make_test_plan(
+        3, configuration="3d_cascade", previous_stage="3d_lowres", network=make_test_network(in_channels=3)
+    )
+    monkeypatch.setitem(PLANS, "3d_cascade", masked)
+    assert chooser(tmp_path / "masked", *IDS, config=config).choose([]) == ("3d", "3d_lowres")
+    assert "3d_cascade is not trained: --freeze-stages 1: " in caplog.text
+    assert "has no weights for (previous stage) c1, (previous stage) c2" in caplog.text
     with pytest.raises(OptionError, match="--freeze-stages 9"):
         chooser(tmp_path / "more", *IDS, config=config.revised(freeze_stages=9)).choose([])
+
+
+def test_steps_are_those_of_the_pretrained_network(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time for the small network of the plan, but not for the wide one of the model."""
+    caplog.set_level("INFO")
+    speed = Speed(gflops=1.0, elements=1.0)
+    monkeypatch.setattr(compute_budget, "CPU_SPEED", dict.fromkeys(compute_budget.CPU_SPEED, speed))
+    wide = PLANS["3d"].network.revised(features=(64, 64))
+    plan = PLANS["3d"].revised(network=wide)
+    ModelBundle.save(tmp_path / "model", TrainedMember(plan=plan, networks=[build_network(wide, seed=0)]))
+    config = TrainConfig(device="cpu", precision="fp32")
+    own = chooser(tmp_path / "own", *IDS, config=config, total_time_s=1200.0)
+    assert own.choose([]) == CONFIGURATIONS
+    started = chooser(
+        tmp_path / "more", *IDS, config=config.revised(pretrained=str(tmp_path / "model")), total_time_s=1200.0
+    )
+    assert started.choose([]) == ("3d",)
+    assert "for each training are about" in caplog.text
+    slower = started.other_work(["3d"]).expected_s["3d"] / own.other_work(["3d"]).expected_s["3d"]
+    assert slower > 2

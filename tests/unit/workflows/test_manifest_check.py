@@ -15,7 +15,10 @@ import decathlete
 from decathlete import PlanOptions, Workspace
 from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, OutputError, PlanError
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
 from decathlete.training.config import TrainConfig
+from factories import make_test_plan
 
 MANIFEST = {
     "channel_names": {"0": "CT"},
@@ -102,6 +105,23 @@ def test_options_of_several_configurations_are_checked_before_the_images(root: P
     inside = Workspace(prepared=root.parent / "prepared", results=root / "results")
     with pytest.raises(OutputError, match="raw dataset"):
         run_configurations(root, configurations=names, **(options_of(root) | {"workspace": inside}))
+    assert not (root.parent / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("channel", "freeze_stages", "problem"),
+    [
+        ("MRI", 1, "--freeze-stages 1: .* has no weights for CT"),
+        ("CT", 2, "--freeze-stages 2: the network's encoder has 2 stage"),
+    ],
+)
+def test_stages_that_cannot_be_frozen(root: Path, channel: str, freeze_stages: int, problem: str) -> None:
+    plan = make_test_plan(3, channels=(channel,))
+    ModelBundle.save(root.parent / "old", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=1)]))
+    options = options_of(root, pretrained=str(root.parent / "old"), freeze_stages=freeze_stages)
+    for command, more in ((run, {}), (run_configurations, {"configurations": "3d"})):
+        with pytest.raises(OptionError, match=problem):
+            command(root, **more, **options)
     assert not (root.parent / "prepared").exists()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -19,6 +18,7 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import apply_layout
+from decathlete.networks.stages import freeze_stages
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
@@ -41,7 +41,7 @@ from decathlete.training.objective.optimizer_steps import (
     restore_optimizer,
     set_learning_rate,
 )
-from decathlete.training.pretrained import freeze_stages, load_pretrained
+from decathlete.training.pretrained import start_from_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         task = self.task
         self.network = build_network(task.plan.network, seed=task.config.seed)
         if task.config.pretrained is not None:
-            if not task.last_checkpoint.is_file():
-                load_pretrained(self.network, task.plan, Path(task.config.pretrained))
-            freeze_stages(self.network, task.config.freeze_stages)
+            if task.last_checkpoint.is_file():  # it has the weights, and the model may be gone
+                freeze_stages(self.network, task.config.freeze_stages)
+            else:
+                start_from_pretrained(self.network, task.plan, task.config)
         if task.config.sync_batchnorm:
             convert_to_sync_batch_norm(self.network)
         hardware = task.hardware

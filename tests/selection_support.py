@@ -25,6 +25,7 @@ from decathlete.planning.architectures import ARCHITECTURES, Architecture
 from decathlete.planning.network_spec import Axes, NetworkSpec
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology
 from decathlete.training.reporting.records import RunRecord
 from factories import make_test_plan
@@ -122,21 +123,23 @@ def write_dataset(root: Path, *, n_cases: int = 10, unknown: Sequence[float] = (
 
 
 def write_configuration(
-    folder: Path, root: Path, *, dims: int = 3, channel: int = 0, n_cases: int = 10, **changes: Any
+    folder: Path,
+    root: Path,
+    *,
+    dims: int = 3,
+    channel: int = 0,
+    first_stages: Sequence[Sequence[float]] = (),
+    n_cases: int = 10,
+    **changes: Any,
 ) -> Path:
     """Write the finished folds of a configuration whose networks see ``channel``.
 
     Args:
+        first_stages: of a cascade: the intensities that the first stage of each fold (it sees channel 1) gives to the
+            classes. Channels 2 and 3 of the second stage are the masks of both classes.
         changes: fields of every run's record to replace.
     """
-    plan = make_test_plan(
-        dims,
-        n_channels=2,
-        labels=LABELS,
-        normalization=(NORMALIZATIONS.settings("none"),) * 2,
-        target_spacing=(None if dims == 2 else 2.0, 1.0, 1.0),
-        network=IntensitySpec(dims=dims, in_channels=2, out_channels=3, channel=channel),
-    )
+    plan = _make_plan(dims, channel, cascade=bool(first_stages))
     cases = [f"c{number:02}" for number in range(n_cases)]
     for fold in range(N_FOLDS):
         val = cases[fold::N_FOLDS]
@@ -145,8 +148,18 @@ def write_configuration(
             networks=[_IntensityNetwork(channel, 3)],
             name=f"{folder.name}_fold_{fold}",
             folds=[str(fold)],
+            previous_stage="3d_lowres" if first_stages else None,
         )
-        ModelBundle.save(folder / f"fold_{fold}" / "model", member)
+        first = [
+            TrainedMember(
+                plan=_make_plan(3, 1),
+                networks=[{"centres": torch.tensor(centres)}],
+                name="3d_lowres",
+                folds=[str(fold)],
+            )
+            for centres in first_stages[fold : fold + 1]
+        ]
+        ModelBundle.save(folder / f"fold_{fold}" / "model", [*first, member])
         fields: dict[str, Any] = {
             "version": "0",
             "dataset": root.name,
@@ -165,3 +178,15 @@ def write_configuration(
         }
         RunRecord(**(fields | changes)).save(folder / f"fold_{fold}" / "run.json")
     return folder
+
+
+def _make_plan(dims: int, channel: int, *, cascade: bool = False) -> Plan:
+    return make_test_plan(
+        dims,
+        n_channels=2,
+        labels=LABELS,
+        normalization=(NORMALIZATIONS.settings("none"),) * 2,
+        target_spacing=(None if dims == 2 else 2.0, 1.0, 1.0),
+        network=IntensitySpec(dims=dims, in_channels=4 if cascade else 2, out_channels=3, channel=channel),
+        **({"configuration": "3d_cascade", "previous_stage": "3d_lowres"} if cascade else {}),
+    )

@@ -7,6 +7,7 @@ resolution and the prediction of the first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -25,6 +26,9 @@ from decathlete.planning.resolution import LEAST_COVERAGE, image_coverage, plan_
 
 CONFIGURATIONS: tuple[Configuration, ...] = get_args(Configuration)
 """All configurations, in the order in which they are trained."""
+LEAST_STEP = 1.25
+"""By how many times full resolution must be finer than the low resolution, as the geometric mean over the axes. By
+nnU-Net's rule a low resolution has at most half of the voxels, and is 1.26 times coarser."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +101,37 @@ def _low_resolution_offers(
         ConfigurationOffer(
             name="3d_cascade",
             offered=True,
-            reason="the low resolution shows the whole image, full resolution the details",
+            reason="the low resolution shows more of the image, the second stage more of the details",
             plan=cascade,
         ),
     )
+
+
+def why_low_resolution_adds_nothing(full: Plan, low: Plan) -> str | None:
+    """Return why a low resolution adds nothing to full resolution as it is trained; ``None``: it may add something.
+
+    A training time may move ``full`` to a coarser grid, with another patch. nnU-Net's rule is applied to these.
+
+    Args:
+        full: of the configuration 3d (or of the cascade, which has the same grid), as it is trained.
+        low: the low resolution by nnU-Net's rule. A training time can make its grid coarser, but not finer.
+    """
+    name, at = full.configuration_name, format_spacing(full.target_spacing, full.spacing_unit)
+    times_smaller = math.prod(low.network_spacing) / math.prod(full.network_spacing)
+    if times_smaller < LEAST_STEP**3:
+        hardly = "hardly" if times_smaller > 1 else "not"
+        low_at = format_spacing(low.target_spacing, low.spacing_unit)
+        return f"{name} is trained at {at}, {hardly} finer than the low resolution by the rule ({low_at})"
+    if image_coverage(full) >= LEAST_COVERAGE:
+        return f"{describe_coverage(full)}, which is enough"
+    return None
+
+
+def describe_coverage(plan: Plan) -> str:
+    """Return how much of the median image a patch covers, on the grid of the plan."""
+    at = format_spacing(plan.target_spacing, plan.spacing_unit)
+    covered = f"{min(image_coverage(plan), 1):.1%}".replace(".0%", "%")
+    return f"a patch of {plan.configuration_name} covers {covered} of the median image at {at}"
 
 
 def _plan_low(spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: PlanOptions) -> Plan | None:

@@ -115,7 +115,6 @@ def _spacings(plan: Plan) -> tuple[Spacing, Spacing]:
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:
-    path = folder / f"ceilings_{plan.configuration_name}.json"
     spacings = candidate_spacings(plan)
     key = value_digest(
         [
@@ -127,14 +126,14 @@ def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Wo
             spacings,
         ]
     )
-    if path.is_file():
+    for path in sorted(folder.glob("ceilings_*.json")):  # 3d and its cascade have the same candidates
         try:
             stored = Ceilings.load(path)
         except DecathleteError:
-            log.info("the file %s is damaged and is made again", path)
+            log.info("the file %s is damaged and is not used", path)
         else:
             if stored.key == key:
                 return stored
     measured = Ceilings(key=key, ceilings=measure_ceilings(spec.cases, plan, spacings, workers=workers))
-    measured.save(path)
+    measured.save(folder / f"ceilings_{plan.configuration_name}.json")
     return measured

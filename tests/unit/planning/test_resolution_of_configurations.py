@@ -28,6 +28,8 @@ def plan_for_minutes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Plans a configuration for five minutes, as if every grid kept the labels as they are."""
 
     def measured(cases, plan, spacings, **_):
+        with (tmp_path / "measured.txt").open("a") as notes:
+            notes.write(f"{plan.configuration_name} ")
         return tuple(Ceiling(spacing=spacing, dice=(1.0,)) for spacing in spacings)
 
     monkeypatch.setattr(planning_resolution, "FEWEST_CASES", 0)
@@ -104,3 +106,9 @@ def test_the_grid_is_chosen_for_the_network_that_is_trained(plan_for_minutes, mo
     assert chosen.on_coarse_grid().target_spacing[2] > own.on_coarse_grid().target_spacing[2]
     assert chosen.network.features[0] == own.network.features[0], "the data are prepared for any network"
     assert chosen.user_set == own.user_set
+
+
+def test_ceilings_are_measured_once_for_all_configurations_with_the_same_grids(plan_for_minutes, tmp_path):
+    for configuration in ("3d", "3d_cascade", "3d", "3d_lowres", "3d_cascade"):
+        plan_for_minutes(configuration)
+    assert (tmp_path / "measured.txt").read_text() == "3d 3d_lowres "

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from decathlete.core.choices import Configuration
+from decathlete.core.durations import format_duration
 from decathlete.errors import ModelError, OptionError
-from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
-from decathlete.planning.compute_budget import ComputeBudget
-from decathlete.planning.configurations import ConfigurationOffer
+from decathlete.planning.configurations import ConfigurationOffer, why_low_resolution_adds_nothing
 from decathlete.planning.plan import Plan
 from decathlete.planning.trained_network import sets_network
 from decathlete.training.config import TrainConfig
-from decathlete.training.pretrained import check_pretrained, network_replacement
+from decathlete.training.pretrained import check_pretrained
 from decathlete.training.weight_matching import input_names
-from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.checked_dataset import CheckedDataset
-from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
-from decathlete.workflows.total_time import OtherWork
-from decathlete.workflows.training_jobs import (
-    FIRST_STAGE,
-    Job,
-    leave_out,
-    leave_out_short_trainings,
-    list_jobs,
-    training_time,
-)
+from decathlete.workflows.time_shares import WORTHWHILE_STEPS, SharePlanner, leave_out_by_time
+from decathlete.workflows.training_jobs import leave_out
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigurationChooser:
-    """Chooses configurations for the folds of a dataset, and estimates the time to score them.
+    """Chooses configurations for the folds of a dataset.
 
     Attributes:
-        folds: numbers of the folds.
-        plan_of: returns the plan of a configuration.
+        plan_of: returns the plan of a configuration by the rules, whatever the time.
         config_of: returns the settings of trainings in 2 or 3 dimensions.
-        total_time_s: time of everything, seconds; ``None``: not limited.
-        max_members: greatest number of networks of the selected model.
-        started: returns those of the given jobs that were started before, and their times.
+        planner: plans configurations for their shares of the time.
     """
 
-    pipeline: FoldPipeline
     dataset: CheckedDataset
-    folds: tuple[int, ...]
     plan_of: Callable[[Configuration], Plan]
     config_of: Callable[[int], TrainConfig]
-    total_time_s: float | None
-    max_members: int
-    started: Callable[[Sequence[Job]], dict[Job, float]]
+    planner: SharePlanner
 
     def choose(self, named: Sequence[Configuration]) -> tuple[Configuration, ...]:
         """Return the named configurations, or without names those that images and time justify; log why.
@@ -74,19 +54,29 @@ class ConfigurationChooser:
                 self._check_pretrained(name, plan)
             if "3d_cascade" in named:
                 require_held_out(self.dataset.splits, self.dataset.case_ids, where=self.dataset.spec.root)
+            self._warn_of_similar(plans)
             return tuple(named)
         offers = self._without_other_networks(self.dataset.offers_with_predictions())
-        if self.total_time_s is not None:
-            offers = self._leave_out(offers, self.total_time_s)
+        offers = self._leave_out(offers)
         for offer in offers:
             log.info("%s is %s: %s", offer.name, "trained" if offer.offered else "not trained", offer.reason)
         plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
         self.dataset.folds.check_labels(plans)
         return tuple(plans)
 
-    def other_work(self, names: Sequence[Configuration]) -> OtherWork:
-        """Return the estimates for scoring and selecting these configurations."""
-        return self._other_work({name: self._as_trained(self.plan_of(name)) for name in names})
+    def _warn_of_similar(self, plans: Mapping[Configuration, Plan]) -> None:
+        """Warn about a low resolution that the user named, and that adds nothing to full resolution in this time."""
+        full = next((name for name in plans if name in ("3d", "3d_cascade")), None)
+        shares = self.planner.shares(tuple(plans)) if full is not None and "3d_lowres" in plans else None
+        if full is None or shares is None:
+            return
+        reason = why_low_resolution_adds_nothing(shares.plans[full].plan, plans["3d_lowres"])
+        if reason is not None:
+            log.warning(
+                "3d_lowres is trained, since it was named, but probably adds nothing: in %s for each training, %s",
+                format_duration(shares.time_s),
+                reason,
+            )
 
     def _check_pretrained(self, name: Configuration, plan: Plan) -> None:
         """Check that the model that trainings start from has a network of the plan's kind.
@@ -125,61 +115,12 @@ class ConfigurationChooser:
         }
         return leave_out(offers, reasons)
 
-    def _other_work(self, plans: dict[Configuration, Plan]) -> OtherWork:
-        held_out = self.dataset.held_out_per_fold(self.folds)
-        if not isinstance(self.pipeline.workers, int):  # an executor runs folds and cases at once
-            plans = {}
-        expected = {
-            name: expected_fold_seconds(self._case_seconds(plan, len(plans)), held_out) for name, plan in plans.items()
-        }
-        for name, first in FIRST_STAGE.items():  # the first stage predicts the same cases again
-            if name in expected:
-                expected[name] += expected.get(first, 0.0)
-        return OtherWork(
-            expected_s=expected,
-            n_folds=len(self.folds),
-            has_pairs=self.max_members > 1,
-            tests_per_held_out=len(self.dataset.spec.test_cases) / max(held_out, 1.0),
+    def _leave_out(self, offers: Sequence[ConfigurationOffer]) -> tuple[ConfigurationOffer, ...]:
+        """Return the offers without configurations that are not worth their share of the time, if it is limited."""
+        names = [offer.name for offer in offers if offer.offered]
+        return leave_out_by_time(
+            offers,
+            shares_of=self.planner.shares,
+            started={job.configuration for job in self.planner.started(self.planner.jobs(names))},
+            min_steps=0 if self.planner.total_time_s is None else WORTHWHILE_STEPS,
         )
-
-    def _case_seconds(self, plan: Plan, n_configurations: int) -> float:
-        assert self.total_time_s is not None
-        time_s = training_time(self.total_time_s) / (n_configurations * len(self.folds))
-        budget = self._budget(plan, time_s)
-        adapted = adapt_plan(plan, budget, warn=False) if self.pipeline.adapt else plan
-        n_voxels = median(math.prod(case.shape) for case in self.dataset.fingerprint.cases)
-        return expected_case_seconds(adapted, budget, self.pipeline.predict_options.window, n_voxels=n_voxels)
-
-    def _leave_out(self, offers: Sequence[ConfigurationOffer], total_time_s: float) -> tuple[ConfigurationOffer, ...]:
-        """Return the offers without configurations for which the time is too short.
-
-        Steps and scoring are estimated for the networks that are trained.
-        """
-        offers = [
-            replace(offer, plan=self._as_trained(offer.plan)) if offer.offered and offer.plan is not None else offer
-            for offer in offers
-        ]
-        plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
-
-        def jobs_of(names: Sequence[Configuration]) -> list[Job]:
-            return list_jobs(names, self.folds, n_folds=self.dataset.n_folds)
-
-        def time_of(names: Sequence[Configuration]) -> float:
-            other = self._other_work({name: plans[name] for name in names})
-            other_s = other.total_s([job.configuration for job in jobs_of(names)])
-            return training_time(total_time_s, other_s=other_s) / len(jobs_of(names))
-
-        def steps_of(plan: Plan, time_s: float) -> int:
-            count = steps_after_adaptation if self.pipeline.adapt else training_steps
-            return count(plan, self._budget(plan, time_s))
-
-        started = {job.configuration for job in self.started(jobs_of(list(plans)))}
-        return leave_out_short_trainings(offers, time_of=time_of, steps_of=steps_of, started=started)
-
-    def _as_trained(self, plan: Plan) -> Plan:
-        """Return a plan with the network that is trained: that of the pretrained model, if there is one."""
-        return network_replacement(self.config_of(plan.dims), plan)(plan)
-
-    def _budget(self, plan: Plan, time_s: float) -> ComputeBudget:
-        pipeline, config = self.pipeline, self.config_of(plan.dims).revised(max_time_s=time_s)
-        return budget_of_folds(config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources)

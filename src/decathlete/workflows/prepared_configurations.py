@@ -66,10 +66,14 @@ class CommonFolds:
             return options
         return replace(options, splits=self.file, n_folds=N_FOLDS, split_seed=SEED)
 
+    def kept_plan(self, name: Configuration) -> Plan | None:
+        """Return the plan of prepared data that are used as they are; ``None``: there are none."""
+        prepared = self.prepared.get(name)
+        return prepared.plan if prepared is not None and prepared.is_kept else None
+
     def plan_in_use(self, name: Configuration, plan: Plan) -> Plan:
         """Return the plan of prepared data that are used as they are, or else ``plan``."""
-        prepared = self.prepared.get(name)
-        return prepared.plan if prepared is not None and prepared.is_kept and prepared.plan is not None else plan
+        return self.kept_plan(name) or plan
 
     def check_labels(self, plans: Mapping[Configuration, Plan]) -> None:
         """Check that all configurations have the same labels and regions.
@@ -115,11 +119,11 @@ def plan_preparations(
     plans: dict[Configuration, Plan] = {}
     obstacles = []
     for name, pipeline in pipelines.items():
-        prepared, folder = folds.prepared.get(name), pipeline.prepared
-        if prepared is not None and prepared.is_kept and prepared.plan is not None:
-            plans[name] = prepared.plan
+        folder = pipeline.prepared
+        if (kept := folds.kept_plan(name)) is not None:
+            plans[name] = kept
         elif name in begun or (folder / "plan.json").is_file():
-            plans[name] = plan = _plan(pipeline, spec, fingerprint)
+            plans[name] = plan = plan_for(pipeline, spec, fingerprint)
             splits = find_folds(spec, pipeline.plan_options.split, fingerprint, folder, overwrite=False).splits
             if obstacle := find_obstacle(folder, spec, plan, splits):
                 obstacles.append(f"{name} {obstacle}")
@@ -134,8 +138,8 @@ def plan_preparations(
     return plans
 
 
-def _plan(pipeline: FoldPipeline, spec: DatasetSpec, fingerprint: Fingerprint) -> Plan:
-    """Return the plan by which a configuration will be prepared."""
+def plan_for(pipeline: FoldPipeline, spec: DatasetSpec, fingerprint: Fingerprint) -> Plan:
+    """Return the plan by which a configuration will be prepared, for the training time of ``pipeline``."""
     folder = pipeline.prepared
     with locked_folder(folder.parent, wait_for="checked the dataset of"):
         return plan_preparation(
@@ -147,6 +151,7 @@ def _plan(pipeline: FoldPipeline, spec: DatasetSpec, fingerprint: Fingerprint) -
             training=pipeline.planned_training,
             workers=pipeline.workers,
             fold_resources=pipeline.fold_resources,
+            overwrite=pipeline.overwrite,
             warn=False,  # they are logged when the data are prepared
         )
 

@@ -13,6 +13,7 @@ from decathlete.core.durations import format_duration
 from decathlete.errors import DecathleteError
 from decathlete.evaluation.scores import Scores
 from decathlete.planning.configurations import dims_of, plan_configuration
+from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.checked_dataset import CheckedDataset, check_and_split
@@ -20,9 +21,10 @@ from decathlete.workflows.choose_configurations import ConfigurationChooser
 from decathlete.workflows.earlier_runs import PlannedRuns
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.folds import FoldSelection, require_held_out_cases
-from decathlete.workflows.prepared_configurations import plan_preparations
+from decathlete.workflows.prepared_configurations import plan_for, plan_preparations
+from decathlete.workflows.time_shares import SharePlanner
 from decathlete.workflows.total_time import OtherWork, TotalTime
-from decathlete.workflows.training_jobs import Job, JobState, describe_jobs, divide_time, list_jobs
+from decathlete.workflows.training_jobs import Job, JobState, describe_jobs, divide_time
 
 
 class Study:
@@ -65,16 +67,34 @@ class Study:
         self._check_options(folds)
         self._dataset = dataset = check_and_split(pipeline, named)
         require_held_out_cases(dataset.splits, numbers := folds.resolve(dataset.n_folds))
-        self._chooser = ConfigurationChooser(
+        self._planner = SharePlanner(
             pipeline=pipeline,
             dataset=dataset,
             folds=numbers,
-            plan_of=partial(plan_configuration, dataset.spec, dataset.fingerprint, options=pipeline.plan_options),
+            plan_in=self._plan_in,
             config_of=self.configs.__getitem__,
             total_time_s=total_time_s,
             max_members=max_members,
             started=self.started,
+            spent_s=self._spent_s,
         )
+        self._chooser = ConfigurationChooser(
+            dataset=dataset,
+            plan_of=partial(plan_configuration, dataset.spec, dataset.fingerprint, options=pipeline.plan_options),
+            config_of=self.configs.__getitem__,
+            planner=self._planner,
+        )
+
+    def _spent_s(self) -> float:
+        return self.clock() - self._began_s
+
+    def _plan_in(self, name: Configuration, time_s: float) -> Plan:
+        """Return the plan by which a configuration is prepared for trainings of so many seconds."""
+        if (kept := self.dataset.folds.kept_plan(name)) is not None:
+            return kept
+        pipeline = self.pipeline_of(name)
+        limited = replace(pipeline, config=pipeline.config.revised(max_time_s=time_s))
+        return plan_for(limited, self.dataset.spec, self.dataset.fingerprint)
 
     def _check_options(self, folds: FoldSelection) -> None:
         """Check the options against the manifest, before images are read."""
@@ -126,9 +146,11 @@ class Study:
             OutputError: results of earlier commands were made with other settings or data.
             DecathleteError: see :meth:`ConfigurationChooser.choose`.
         """
+        if self.configs[3].max_time_s is not None:
+            self.pipeline.reporter.step("Plan each configuration for its share of the time")
         configurations = self._chooser.choose(self.named)
         self._check(configurations)
-        jobs = list_jobs(configurations, self._chooser.folds, n_folds=self.dataset.n_folds)
+        jobs = self._planner.jobs(configurations)
         for name in configurations:  # a first stage has more folds
             require_held_out_cases(self.dataset.splits, [job.fold for job in jobs if job.configuration == name])
         configs = {job: self.configs[dims_of(job.configuration)] for job in jobs}
@@ -142,8 +164,10 @@ class Study:
 
     def _divide_time(self, configs: Mapping[Job, TrainConfig], total_s: float) -> dict[Job, TrainConfig]:
         jobs = list(configs)
-        self.other = self._chooser.other_work(tuple(dict.fromkeys(job.configuration for job in jobs)))
-        other_s = self.clock() - self._began_s + self.other.total_s([job.configuration for job in jobs])
+        shares = self._planner.shares(tuple(dict.fromkeys(job.configuration for job in jobs)))
+        assert shares is not None  # for the type checker: the time is limited
+        self.other = shares.other
+        other_s = self._spent_s() + self.other.total_s([job.configuration for job in jobs])
         times = divide_time(total_s, self.started(jobs), jobs, other_s=other_s)
         self.pipeline.reporter.step(f"{_describe(jobs)}. {_describe_times(times, total_s)}")
         return {job: config.revised(max_time_s=times[job]) for job, config in configs.items()}

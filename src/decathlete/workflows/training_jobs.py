@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +10,6 @@ from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.errors import OptionError
 from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer
-from decathlete.planning.plan import Plan
 from decathlete.workflows.folds import format_folds
 
 AUTO = "auto"
@@ -24,9 +23,6 @@ COMPARABLE_SHARE = 0.5
 """Configurations are compared only if no training takes less than this share of the longest one."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
-WORTHWHILE_STEPS = 100
-"""Fewest steps of a configuration that ``auto`` trains: about half of what can be learned is learned in them
-(:mod:`decathlete.planning.learning_curve`)."""
 JobStatus = Literal["waiting", "training", "scoring", "finished", "failed"]
 
 
@@ -119,45 +115,6 @@ def describe_jobs(jobs: Sequence[Job]) -> str:
     return "; ".join(
         f"{name} {'fold' if len(folds) == 1 else 'folds'} {format_folds(folds)}" for name, folds in by_name.items()
     )
-
-
-def leave_out_short_trainings(
-    offers: Sequence[ConfigurationOffer],
-    *,
-    time_of: Callable[[Sequence[Configuration]], float],
-    steps_of: Callable[[Plan, float], int],
-    started: Collection[Configuration],
-) -> tuple[ConfigurationOffer, ...]:
-    """Return the offers without those whose trainings would be too short to be worth it.
-
-    As long as one is, the configuration with the fewest steps is left out, and its time is divided among the others.
-    The last one is always kept.
-
-    Args:
-        time_of: returns the time of each training, seconds, if these configurations are trained.
-        steps_of: returns the number of steps of a plan in a time.
-        started: configurations with trainings of an earlier command, which are kept.
-    """
-    left_out: dict[Configuration, str] = {}
-    while len(kept := _plans(leave_out(offers, left_out))) > 1:
-        time_s = time_of(tuple(kept))
-        steps = {name: steps_of(plan, time_s) for name, plan in kept.items() if name not in started}
-        name = min(reversed(steps), key=steps.__getitem__, default=None)
-        if name is None or steps[name] >= WORTHWHILE_STEPS:
-            break
-        reason = (
-            f"the time is too short: {format_duration(time_s)} for each training are about {steps[name]} steps, fewer "
-            f"than {WORTHWHILE_STEPS}"
-        )
-        if _plans(leave_out(offers, left_out | {name: reason})):
-            left_out[name] = reason
-        else:  # a first stage is kept rather than nothing
-            left_out |= {other: reason for other in kept if other != name}
-    return leave_out(offers, left_out)
-
-
-def _plans(offers: Sequence[ConfigurationOffer]) -> dict[Configuration, Plan]:
-    return {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
 
 
 def leave_out(

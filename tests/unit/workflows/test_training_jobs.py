@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from decathlete.errors import OptionError
-from decathlete.planning.configurations import ConfigurationOffer
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.training_jobs import (
@@ -15,12 +14,9 @@ from decathlete.workflows.training_jobs import (
     Job,
     JobState,
     divide_time,
-    leave_out_short_trainings,
-    list_jobs,
     parse_configurations,
     time_left,
 )
-from factories import make_test_plan
 
 JOBS = [Job(configuration=name, fold=fold) for name in ("2d", "3d") for fold in range(5)]
 
@@ -61,45 +57,6 @@ def test_another_fold_gets_the_time_of_the_folds_before_it():
     times = divide_time(7200, dict.fromkeys(JOBS[:2], 400.0), JOBS)
     assert {times[job] for job in JOBS[2:5]} == {400.0}
     assert {times[job] for job in JOBS[5:]} == {665.0}
-
-
-def offers(*names):
-    return tuple(ConfigurationOffer(name=n, offered=True, reason="", plan=make_test_plan(3)) for n in names)
-
-
-def left_out(names, *, total_s, steps_per_s, started=()):
-    """Return the configurations of one fold each that are left out; every training makes ``steps_per_s``."""
-    found = leave_out_short_trainings(
-        offers(*names),
-        time_of=lambda kept: total_s / len(list_jobs(kept, [0], n_folds=2)),
-        steps_of=lambda plan, time_s: int(steps_per_s * time_s),
-        started=started,
-    )
-    return {offer.name: offer.reason for offer in found if not offer.offered}
-
-
-def test_auto_leaves_out_what_the_time_is_too_short_for_and_says_so():
-    every = ["2d", "3d", "3d_lowres", "3d_cascade"]  # 5 trainings: a first stage needs both folds
-    assert left_out(every, total_s=500, steps_per_s=1) == {}
-    short = left_out(every, total_s=400, steps_per_s=1)
-    assert set(short) == {"3d_cascade"}
-    assert (
-        short["3d_cascade"] == "the time is too short: 1 min 20 s for each training are about 80 steps, fewer than 100"
-    )
-    assert set(left_out(every, total_s=100, steps_per_s=1)) == {"3d", "3d_lowres", "3d_cascade"}
-    assert set(left_out(every, total_s=1, steps_per_s=1)) == {"3d", "3d_lowres", "3d_cascade"}, "one is always trained"
-
-
-def test_what_was_started_and_the_first_stage_of_a_cascade_belong_together():
-    assert set(left_out(["2d", "3d"], total_s=10, steps_per_s=1, started=["3d"])) == {"2d"}
-    counts = iter([50, 200])
-    slow_first = leave_out_short_trainings(
-        offers("2d", "3d_lowres", "3d_cascade"),
-        time_of=lambda kept: 100.0,
-        steps_of=lambda plan, time_s: next(counts),
-        started=["2d"],
-    )
-    assert [offer.name for offer in slow_first if not offer.offered] == ["3d_lowres", "3d_cascade"]
 
 
 def test_scoring_and_selecting_are_left_out_of_the_time_of_trainings():

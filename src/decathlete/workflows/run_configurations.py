@@ -59,7 +59,7 @@ def run_configurations(
     Args:
         task: as in :func:`decathlete.run`.
         configurations: names separated by commas or in a list; ``"auto"``: those that the images justify, without
-            those for which ``total_time_s`` is too short.
+            those that are not worth their share of the time.
         folds: as in :func:`decathlete.cross_validate`.
         total_time_s: time of everything, seconds. What is left beside preparing, scoring and selecting is divided
             equally among the trainings; trainings that were started before keep their time. If other work takes longer

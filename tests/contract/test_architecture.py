@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"norm": "batch", "filters": (6, 8, 12)},
         {"norm": "group", "depth": 1},
     ),
+    "mednext": tuple({"network": f"mednext-{size}"} for size in "sml"),
     "dilated": ({},),
 }
 """Options that change the network; a plug-in's architecture is tested with the defaults."""
@@ -47,7 +48,8 @@ def spec(request: pytest.FixtureRequest) -> NetworkSpec:
 
 
 def planned(name: str, dims: int, changes: dict[str, Any]) -> NetworkSpec:
-    component, options = ARCHITECTURES.resolve(name), PlanOptions(architecture=name, **changes)
+    chosen = {} if "network" in changes else {"architecture": name}
+    component, options = ARCHITECTURES.resolve(name), PlanOptions(**chosen, **changes)
     topology = make_topology((1.0,) * dims, PATCHES[dims], pooling=component.cls.pooling(options))
     made = component.cls.plan_spec(topology, in_channels=2, out_channels=3, options=options)
     return architecture_of(made).with_width(4) or made

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from made_up import made_up_fingerprint, made_up_spec
-from plan_nnunet import FINGERPRINTS, NETWORKS, cases_of
+from plan_nnunet import CROP_RATIOS, FINGERPRINTS, NETWORKS, cases_of
 
 from decathlete.planning.configurations import offered_configurations
+from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 
@@ -24,6 +25,8 @@ HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "nnunet_plans.json"
 NAMES = {"2d": "2d", "3d": "3d_fullres", "3d_lowres": "3d_lowres"}
 """Our configuration -> nnU-Net's. The cascade has the plan of full resolution in both."""
+SCHEMES = {"ct": "CTNormalization", "zscore": "ZScoreNormalization"}
+"""Our normalisation -> nnU-Net's."""
 DIFFERENCES: dict[str, str] = {
     "too_small_to_pool": "nnU-Net plans a network of one stage, without pooling; ours pads the images to 12 voxels, so "
     "that there is a U-Net",
@@ -45,8 +48,9 @@ def golden() -> dict:
 
 def our_plans(name: str, network: str) -> dict[str, Plan]:
     shapes, spacings, channels = cases_of(name)
-    fingerprint = made_up_fingerprint(shapes, spacings, n_channels=channels)
-    spec = made_up_spec(tuple(f"MRI {i}" for i in range(channels)))
+    ratio = CROP_RATIOS.get(name, 1.0)
+    fingerprint = made_up_fingerprint(shapes, spacings, n_channels=len(channels), crop_ratio=ratio)
+    spec = made_up_spec(channels)
     offers = offered_configurations(spec, fingerprint, options=PlanOptions(network=network))
     return {offer.name: offer.plan for offer in offers if offer.offered}
 
@@ -62,7 +66,19 @@ def entries(plan: Plan) -> dict:
         "features": list(network.features),
         "encoder": list(network.encoder_convs),
         "decoder": list(network.decoder_convs),
+        "normalization": [SCHEMES[channel.component] for channel in plan.normalization],
+        "masks": [NORMALIZATIONS.build(channel).needs_mask for channel in plan.normalization],
+        "resampling": resampling_entry(plan),
     }
+
+
+def resampling_entry(plan: Plan) -> list:
+    """Orders of the interpolation in general and along a separated axis, and whether one is separated (None: auto).
+
+    Labels and logits are resampled linearly, and along a separated axis by nearest neighbour, in every plan.
+    """
+    separated = {"auto": None, "always": True, "never": False}[plan.resampling.separate_axis]
+    return [[order, 0, separated] for order in (plan.resampling.image_order, 1, 1)]
 
 
 def digits(stages: tuple[tuple[int, ...], ...]) -> str:
@@ -88,6 +104,23 @@ def differing_entries(ours: dict[str, Plan], theirs: dict) -> list[str]:
 def test_there_are_plans_of_forty_fingerprints_and_more():
     assert len(FINGERPRINTS) >= 40
     assert {name: list(of) for name, of in golden().items()} == {key: list(NETWORKS) for key in FINGERPRINTS}
+
+
+def test_the_fingerprints_have_each_normalisation_with_and_without_mask():
+    seen = {
+        (scheme, mask, name in CROP_RATIOS)
+        for name in FINGERPRINTS
+        for configuration in golden()[name]["plain"].values()
+        if isinstance(configuration, dict)
+        for scheme, mask in zip(configuration["normalization"], configuration["masks"], strict=True)
+    }
+    assert seen == {
+        ("CTNormalization", False, False),
+        ("CTNormalization", False, True),  # cropped, but CT has a fixed scale
+        ("ZScoreNormalization", False, False),
+        ("ZScoreNormalization", False, True),  # cropping keeps three quarters
+        ("ZScoreNormalization", True, True),
+    }
 
 
 QUICK = ("thick_ct_3mm", "isotropic_cube_128", "flat_rgb", "two_channel_mri", "few_cases_2")

@@ -137,11 +137,11 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         added: dict[str, TransformSettings | Mapping[str, Any]] = {name: given.get(name, {}) for name in missing}
         return self.revised(**added)
 
-    def patch(self, size: Axes) -> Patch:
+    def patch(self, size: Axes, *, side_axis: int | None = None) -> Patch:
         """Describe a patch of ``size`` (voxels) to transforms; rotation decides whether all stay in its plane."""
         rotation = self.root["rotation"]
         assert isinstance(rotation, Rotation.Settings)
-        return Patch(size=size, in_plane=rotation.is_in_plane(size))
+        return Patch(size=size, in_plane=rotation.is_in_plane(size), side_axis=side_axis)
 
     def mirroring_within(self, axes: Axes | None, dims: Dims) -> Self:
         """Return a copy that mirrors along no axis but ``axes`` (``None``: no restriction)."""

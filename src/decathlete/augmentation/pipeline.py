@@ -31,7 +31,7 @@ class Augmenter:
         patch_size: 2 or 3 numbers, voxels.
         seed: of every draw.
         n_masks: number of last channels that are masks of 0 and 1: they move with the image, but have no intensities.
-        side_swap: classes that change sides in flips from left to right.
+        side_swap: classes that change sides in flips from left to right; default rotations are then small.
         n_previous: number of the last masks that show the prediction of a cascade's previous stage.
 
     Raises:
@@ -55,7 +55,7 @@ class Augmenter:
         self.n_previous = n_previous
         self._side_swap = side_swap
         self._swapped_indices = None if side_swap is None else np.array(side_swap.indices, np.uint8)
-        patch = config.patch(patch_size)
+        patch = config.patch(patch_size, side_axis=None if side_swap is None else side_swap.axis)
         transforms = {name: TRANSFORMS.build(config[name], patch) for name in config.names if config[name].chance}
         spatial = {name: t for name, t in transforms.items() if isinstance(t, SpatialTransform)}
         self._intensity = {name: t for name, t in transforms.items() if isinstance(t, IntensityTransform)}

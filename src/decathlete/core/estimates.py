@@ -7,7 +7,7 @@ with one and three channels and 3 and 20 classes, rounded up: ``docs/reference/l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FLOAT_BYTES = 4
 MEMORY_SHARE = 0.9
@@ -26,9 +26,20 @@ POSTPROCESS_BYTES = 9
 """Keeping the largest component of a prediction, once its sums are gone: bytes per voxel of a file, at most."""
 SCORE_BYTES = 6
 """Scoring: bytes per voxel of a file."""
+READ_LABEL_BYTES, READ_FLOAT_LABEL_BYTES = 4, 17
+"""Reading a label map and finding its values: bytes per voxel of a file with integers of 16 bits, or floating-point
+numbers."""
+CONVERT_BYTES = (4, 8)
+"""Writing an image or a label map in another form: bytes per voxel of a file, and in addition those of each channel."""
+RENUMBER_BYTES = 16
+"""Replacing the values of a label map: bytes per voxel of a file, in addition."""
+CEILING_BYTES, CEILING_GRID_BYTES = 16, 10
+"""Measuring the ceiling of grids: bytes per voxel of a file, and per voxel of the finest grid."""
 LEAST_STORED_SHARE, USUAL_STORED_SHARE = 0.4, 0.7
 """Compressed size of prepared data as a share of their size in memory: the least, and about the mean of six datasets.
 Those of a seventh (large grey microscopy) were larger than in memory: 1.08."""
+LEAST_CONVERTED_SHARE = 0.1
+"""Least size of an image that is written in another form, as a share of the size of its source. (Usual: about 1.)"""
 LABEL_BYTES_PER_VOXEL = 0.02
 """Compressed label maps: 0.002 to 0.024 bytes per voxel in five datasets."""
 
@@ -74,31 +85,79 @@ def score_bytes(size: CaseSize) -> int:
     return SCORE_BYTES * size.n_voxels
 
 
+def read_label_bytes(size: CaseSize, *, in_floats: bool = False) -> int:
+    """Return the memory in which a label map is read and its values are found, bytes.
+
+    Args:
+        in_floats: whether the file contains floating-point numbers.
+    """
+    return (READ_FLOAT_LABEL_BYTES if in_floats else READ_LABEL_BYTES) * size.n_voxels
+
+
+def convert_bytes(size: CaseSize, *, renumber: bool = False) -> int:
+    """Return the memory in which a file is read and written in another form, bytes.
+
+    Args:
+        renumber: whether values of a label map are replaced.
+    """
+    return (_per_voxel(CONVERT_BYTES, size.n_channels) + RENUMBER_BYTES * renumber) * size.n_voxels
+
+
+def ceiling_bytes(size: CaseSize) -> int:
+    """Return the memory in which a label map is resampled and back, bytes.
+
+    Args:
+        size: ``n_prepared`` is that of the finest grid.
+    """
+    return CEILING_BYTES * size.n_voxels + CEILING_GRID_BYTES * size.n_prepared
+
+
 def stored_bytes(sizes: Sequence[CaseSize], *, share: float = LEAST_STORED_SHARE) -> int:
     """Return the disk space of prepared cases: float32 channels and a label of one byte, compressed to ``share``."""
     n_bytes = sum((FLOAT_BYTES * (size.n_channels + size.n_masks) + 1) * size.n_prepared for size in sizes)
     return round(share * n_bytes)
 
 
-def prediction_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:
-    """Return the memory in which a prepared image is predicted, bytes, without that of the network.
+def read_for_prediction_bytes(stages: Sequence[CaseSize]) -> int:
+    """Return the memory in which an image is prepared for each plan of the models, bytes; the prepared ones are kept.
 
     Args:
+        stages: the image as each plan prepares it, with the plans of the first stages of cascades.
+    """
+    images = [FLOAT_BYTES * size.n_channels * size.n_prepared for size in stages]
+    needed = [prepare_bytes(replace(size, n_masks=0)) for size in stages]  # masks are made in the prediction
+    return sum(images) + max(n_bytes - own for n_bytes, own in zip(needed, images, strict=True))
+
+
+def prediction_bytes(
+    stages: Sequence[CaseSize], n_outputs: int, *, sums_limit: int | None, network_bytes: int = 0
+) -> int:
+    """Return the memory in which a prepared image is predicted, bytes, without that of the weights.
+
+    Args:
+        stages: the image as each plan prepares it, with the plans of the first stages of cascades.
         n_outputs: channels of the logits.
         sums_limit: most bytes of the window sums; the others are spilled to disk. ``None``: all stay in memory.
+        network_bytes: what a network needs for a batch of windows.
     """
-    sums = FLOAT_BYTES * n_outputs * size.n_prepared
-    held = sums if sums_limit is None else min(sums, sums_limit)
-    afterwards = POSTPROCESS_BYTES * size.n_voxels
-    image = FLOAT_BYTES * (size.n_channels + size.n_masks) * size.n_prepared
-    return image + max(held, afterwards) + 2 * size.n_voxels
+    sums = FLOAT_BYTES * n_outputs * max(size.n_prepared for size in stages)
+    held = network_bytes + (sums if sums_limit is None else min(sums, sums_limit))
+    n_voxels = stages[0].n_voxels
+    afterwards = POSTPROCESS_BYTES * n_voxels
+    images = sum(FLOAT_BYTES * (size.n_channels + size.n_masks) * size.n_prepared for size in stages)
+    return images + max(held, afterwards) + 2 * n_voxels
 
 
-def spilled_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:
+def plan_files_bytes(n_voxels: int, n_outputs: int, *, n_plans: int) -> int:
+    """Return the disk space of the probabilities of each plan, of which the mean is taken; 0 of a single plan."""
+    return FLOAT_BYTES * n_outputs * n_voxels * n_plans if n_plans > 1 else 0
+
+
+def spilled_bytes(stages: Sequence[CaseSize], n_outputs: int, *, sums_limit: int | None) -> int:
     """Return the disk space of the window sums that do not stay in memory; arguments as :func:`prediction_bytes`."""
     if sums_limit is None:
         return 0
-    return max(0, FLOAT_BYTES * n_outputs * size.n_prepared - sums_limit)
+    return max(0, FLOAT_BYTES * n_outputs * max(size.n_prepared for size in stages) - sums_limit)
 
 
 def predicted_files_bytes(n_voxels: int, n_outputs: int, *, probabilities: bool) -> int:

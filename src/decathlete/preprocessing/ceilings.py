@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decathlete.core.geometry import Box, Triple
+from decathlete.core.estimates import ceiling_bytes
+from decathlete.core.geometry import Box, Geometry, Triple
+from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError
 from decathlete.io.images import read_label
+from decathlete.io.largest_images import sizes_of_largest
 from decathlete.planning.grid import Spacing
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.resolution import Ceiling
@@ -42,12 +45,29 @@ def measure_ceilings(
     labelled = [case for case in cases if case.label is not None]
     chosen = {case.id: case for case in labelled[:: -(-len(labelled) // MOST_CASES)]}
     measure = partial(_measure, plan=plan, spacings=spacings)
-    outcomes = list(map_cases(measure, chosen, workers=workers))
+    at_once = _limit_workers(workers, chosen, plan, spacings)
+    outcomes = list(map_cases(measure, chosen, workers=at_once))
     failures = {o.case_id: o.error for o in outcomes if o.error is not None}
     if failures:
         raise CasesFailedError(failures, n_done=len(chosen) - len(failures), doing="measure")
     by_case = {o.case_id: o.value for o in outcomes if o.value is not None}
     return _mean(by_case, list(chosen), spacings)
+
+
+def _limit_workers(workers: Workers, cases: Mapping[str, Case], plan: Plan, spacings: Sequence[Spacing]) -> Workers:
+    """Lower ``workers`` to the number of label maps that fit into memory; an executor is returned as it is."""
+    if not isinstance(workers, int) or not cases:
+        return workers
+
+    def count_finest(geometry: Geometry) -> int:
+        working = plan.axes(geometry).geometry(geometry)
+        own = working.spacing_ZYX
+        return max(math.prod(resampled_shape(working.shape_ZYX, own, _target(own, spacing))) for spacing in spacings)
+
+    first = next(iter(cases.values()))  # all cases of a dataset are read with the same settings
+    images = {case_id: case.images for case_id, case in cases.items()}  # on the grid of the labels
+    sizes = sizes_of_largest(images, workers, spacing=first.spacing, formats=first.formats, prepared=count_finest)
+    return limit_workers(workers, {case_id: ceiling_bytes(size) for case_id, size in sizes.items()}, doing="measure")
 
 
 def _mean(

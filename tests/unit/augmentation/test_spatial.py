@@ -159,6 +159,23 @@ def test_rotation_follows_the_patch(patch_size, in_plane, degrees):
     assert Rotation.Settings(degrees=7).max_degrees(patch_size) == 7
 
 
+@pytest.mark.parametrize(
+    ("patch_size", "side_axis", "degrees"),
+    [
+        ((56, 40), 1, 30),
+        ((56, 40), 0, 30),
+        ((64, 40), 1, 15),
+        ((16, 64, 64), 2, 30),
+        ((16, 64, 64), 1, 30),
+        ((16, 64, 64), 0, 180),  # sagittal slices: the plane has no left and right
+        ((40, 56, 40), 2, 30),
+    ],
+)
+def test_sides_of_mirror_pairs_are_not_turned_into_each_other(patch_size, side_axis, degrees):
+    assert Rotation.Settings().max_degrees(patch_size, side_axis=side_axis) == degrees
+    assert Rotation.Settings(degrees=90).max_degrees(patch_size, side_axis=side_axis) == 90
+
+
 def test_an_anisotropic_patch_keeps_its_first_axis():
     for index in range(20):
         draw = sampler((8, 32, 32)).draw(0, index)

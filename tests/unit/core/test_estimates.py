@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ from decathlete.core.estimates import (
     batches_that_fit,
     check_bytes,
     fingerprint_bytes,
+    plan_files_bytes,
     predicted_files_bytes,
     prediction_bytes,
     prepare_bytes,
+    read_for_prediction_bytes,
     score_bytes,
     spilled_bytes,
     stored_bytes,
@@ -49,10 +52,30 @@ def test_prepared_cases_are_float32_and_a_label_compressed() -> None:
 
 def test_sums_beyond_the_limit_are_on_disk_and_not_in_memory() -> None:
     size = CaseSize(n_voxels=MB, n_prepared=MB)
-    assert spilled_bytes(size, 10, sums_limit=15 * MB) == 25 * MB
-    assert prediction_bytes(size, 10, sums_limit=15 * MB) == (4 + 15 + 2) * MB
-    assert prediction_bytes(size, 10, sums_limit=None) == (4 + 40 + 2) * MB
-    assert spilled_bytes(size, 10, sums_limit=None) == 0
+    assert spilled_bytes([size], 10, sums_limit=15 * MB) == 25 * MB
+    assert prediction_bytes([size], 10, sums_limit=15 * MB) == (4 + 15 + 2) * MB
+    assert prediction_bytes([size], 10, sums_limit=None) == (4 + 40 + 2) * MB
+    assert spilled_bytes([size], 10, sums_limit=None) == 0
+
+
+def test_every_plan_of_a_prediction_holds_its_image() -> None:
+    full, low = (
+        CaseSize(n_voxels=MB, n_channels=2, n_prepared=MB),
+        CaseSize(n_voxels=MB, n_channels=2, n_prepared=MB // 4),
+    )
+    assert read_for_prediction_bytes([full]) == prepare_bytes(full)
+    assert read_for_prediction_bytes([full, low]) == 34.5 * MB + (8 + 2) * MB
+    alone = prediction_bytes([full], 3, sums_limit=None)
+    assert prediction_bytes([full, low], 3, sums_limit=None) == alone + 2 * MB
+    assert prediction_bytes([full], 3, sums_limit=None, network_bytes=5 * MB) == alone + 5 * MB
+    masks = replace(full, n_masks=2)
+    assert prediction_bytes([masks, low], 3, sums_limit=None) == alone + 2 * MB + 8 * MB
+    assert read_for_prediction_bytes([masks, low]) == read_for_prediction_bytes([full, low]), "made in the prediction"
+
+
+def test_the_mean_over_plans_stores_the_probabilities_of_each() -> None:
+    assert plan_files_bytes(MB, 3, n_plans=1) == 0
+    assert plan_files_bytes(MB, 3, n_plans=2) == 24 * MB
 
 
 def test_probabilities_are_float32_of_each_output() -> None:

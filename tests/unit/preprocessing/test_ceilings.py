@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import nibabel
 import numpy as np
 import pytest
 
+from decathlete.core import machine
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError
 from decathlete.preprocessing.ceilings import MOST_CASES, measure_ceilings
@@ -68,6 +71,16 @@ def test_workers_and_order_change_nothing_and_many_cases_are_a_sample(tmp_path):
     cases = [case_with(tmp_path, np.roll(ball_and_sheet(), i, axis=0), f"c{i}") for i in range(MOST_CASES + 1)]
     plan = make_test_plan()
     assert measure_ceilings(cases, plan, SPACINGS, workers=1) == measure_ceilings(cases, plan, SPACINGS, workers=4)
+
+
+def test_little_memory_measures_fewer_cases_at_a_time(tmp_path, monkeypatch, caplog):
+    cases = [case_with(tmp_path, ball_and_sheet(), f"c{i}") for i in range(3)]
+    expected = measure_ceilings(cases, make_test_plan(), SPACINGS)
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 2_500_000)  # 64,000 voxels, 26 bytes each
+    with caplog.at_level(logging.INFO, "decathlete"):
+        assert measure_ceilings(cases, make_test_plan(), SPACINGS, workers=3) == expected
+    (record,) = caplog.records
+    assert record.getMessage().startswith("measure 1 instead of 3 cases at a time: the largest case (c")
 
 
 def test_an_unreadable_label_is_named(tmp_path):

@@ -100,10 +100,12 @@ class Patch:
     Attributes:
         size: 2 or 3 numbers, voxels.
         in_plane: whether the first axis is so coarse that transforms change only the plane of the other two (3D).
+        side_axis: axis from left to right, if flips along it swap the labels of mirror pairs.
     """
 
     size: Axes
     in_plane: bool = False
+    side_axis: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

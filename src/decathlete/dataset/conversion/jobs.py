@@ -27,12 +27,14 @@ class PlaceFile:
 
     Attributes:
         known: all values that a label map may contain; empty: they are not checked.
+        geometry: grid of a label map.
         formats: settings of image formats that the source is read with, to check it.
     """
 
     source: Path
     target: Path
     known: tuple[int, ...] = ()
+    geometry: Geometry | None = None
     formats: FormatSettings = ()
 
     @property
@@ -55,6 +57,7 @@ class WriteImage:
         targets: the files that the job creates: one for all channels, or one for each channel.
         geometry: grid of all targets.
         spacing, formats: of the sources, see :mod:`decathlete.io.images`.
+        n_stored: channels of all sources together.
         n_channels: of a grey picture that was saved with 1 or 3 channels instead; ``None``: as they are stored.
     """
 
@@ -63,6 +66,7 @@ class WriteImage:
     geometry: Geometry
     spacing: Triple | None = None
     formats: FormatSettings = ()
+    n_stored: int = 1
     n_channels: int | None = None
 
 

@@ -13,8 +13,8 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
-from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteLabel, run_job
+from decathlete.dataset.conversion.requirements import limit_conversion
 from decathlete.dataset.find_dataset import FOLDS, MANIFEST
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError
@@ -109,7 +109,7 @@ def run_jobs(
 
     Raises:
         OptionError: no file is read or written in the format of some settings.
-        OutputError: ``folder`` cannot be written, or contains other files.
+        OutputError: ``folder`` cannot be written, contains other files, or its disk has too little free space.
         CasesFailedError: some cases could not be converted; the others are kept, ``dataset.json`` is not written.
     """
     all_jobs = [job for case_jobs in jobs.values() for job in case_jobs]
@@ -133,11 +133,10 @@ def run_jobs(
     )
     _reject_own_sources(all_jobs, folder)
     _prepare_folder(folder, record, overwrite=overwrite)
-    if copy:
-        _require_space(all_jobs, folder)
+    at_once = limit_conversion(jobs, folder, copy=copy, workers=workers)
     failures = {}
     convert_case = partial(_convert_case, copy=copy, image_formats=image_formats)
-    for done, outcome in enumerate(map_cases(convert_case, dict(jobs.items()), workers=workers), start=1):
+    for done, outcome in enumerate(map_cases(convert_case, dict(jobs.items()), workers=at_once), start=1):
         if outcome.error is not None:
             failures[outcome.case_id.partition(" ")[2]] = outcome.error
         if progress:
@@ -148,17 +147,6 @@ def run_jobs(
         write_json(folder / FOLDS, [f.model_dump(mode="json") for f in folds])
     write_json(folder / MANIFEST, manifest)
     return record
-
-
-def _require_space(jobs: list[Job], folder: Path) -> None:
-    """Check that the copies fit on the disk; files that are converted may become smaller."""
-    missing = [job for job in jobs if isinstance(job, PlaceFile) and not all(t.exists() for t in job.targets)]
-    require_disk_space(
-        folder,
-        sum(path.stat().st_size for job in missing for path in job.sources),
-        needed_for="for the copies",
-        remedy="free disk space, choose a folder on another disk, or leave out --copy to link the files",
-    )
 
 
 def _convert_case(jobs: tuple[Job, ...], *, copy: bool, image_formats: Sequence[ComponentSettings]) -> None:

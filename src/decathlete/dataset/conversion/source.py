@@ -16,6 +16,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
+from decathlete.dataset.conversion.requirements import limit_label_reading
 from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.given_splits import find_given_splits, name_some
 from decathlete.dataset.manifest import read_dataset
@@ -133,7 +134,8 @@ def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseP
     labelled = {case.id: case for case in cases if case.label is not None}
     values: set[int] = set()
     problems = []
-    for done, outcome in enumerate(map_cases(_label_values, labelled, workers=workers), start=1):
+    at_once = limit_label_reading(workers, labelled)
+    for done, outcome in enumerate(map_cases(_label_values, labelled, workers=at_once), start=1):
         values |= outcome.value or set()
         problems += [outcome.error] if outcome.error is not None else []
         if progress:

@@ -18,6 +18,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
+from decathlete.dataset.conversion.requirements import limit_survey
 from decathlete.dataset.label_structures import match_all_structures
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
@@ -98,7 +99,8 @@ def survey(
     """
     cases = {f"train {c.id}": ("Tr", c) for c in spec.cases} | {f"test {c.id}": ("Ts", c) for c in spec.test_cases}
     surveys: dict[str, _CaseSurvey] = {}
-    for outcome in map_cases(partial(_survey_case, target=target), cases, workers=workers):
+    at_once = limit_survey(workers, {key: case for key, (_, case) in cases.items()})
+    for outcome in map_cases(partial(_survey_case, target=target), cases, workers=at_once):
         surveys[outcome.case_id] = outcome.value or _CaseSurvey(problems=(outcome.error or "failed",))
         if progress:
             progress(len(surveys), len(cases), cases[outcome.case_id][1].id)
@@ -158,7 +160,8 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     grids = [headers[path][1] for path in case.images]
-    jobs = _image_jobs(case, target.images(case.id, part), grids, n_channels=None if counts == stored else counts[0])
+    new_count = None if counts == stored else counts[0]
+    jobs = _image_jobs(case, target.images(case.id, part), grids, stored=stored, n_channels=new_count)
     if case.label is not None:
         jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label], target))
     jobs += _sidecar_jobs(case.id, jobs)
@@ -200,7 +203,10 @@ def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[st
     return [f"{path}: contains several channels, where one file per channel was expected" for path in multichannel]
 
 
-def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *, n_channels: int | None) -> list[Job]:
+def _image_jobs(
+    case: Case, targets: tuple[Path, ...], grids: list[Geometry], *, stored: list[int], n_channels: int | None
+) -> list[Job]:
+    """Return the jobs of the images of a case; ``stored`` are the channels of each file."""
     if len(case.images) != len(targets) or n_channels is not None:
         return [
             WriteImage(
@@ -209,6 +215,7 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *,
                 geometry=grids[0],
                 spacing=case.spacing,
                 formats=case.formats,
+                n_stored=sum(stored),
                 n_channels=n_channels,
             )
         ]
@@ -222,8 +229,9 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *,
             geometry=grids[0].revised(header=grid.header),
             spacing=case.spacing,
             formats=case.formats,
+            n_stored=count,
         )
-        for source, to, grid in zip(case.images, targets, grids, strict=True)
+        for source, to, grid, count in zip(case.images, targets, grids, stored, strict=True)
     ]
 
 
@@ -236,7 +244,9 @@ def _label_job(case: Case, to: Path, image_grid: Geometry, header: tuple[int, Ge
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
     may_be_linked = n_channels == 1 and _may_be_linked(source, to, case)
     if may_be_linked and close and not target.values and _has_whole_numbers(source, case.formats):
-        return PlaceFile(source=source, target=to, known=target.checked_values, formats=case.formats)
+        return PlaceFile(
+            source=source, target=to, known=target.checked_values, geometry=label_grid, formats=case.formats
+        )
     return _write_label(case, source, to, image_grid, target)
 
 

@@ -51,10 +51,8 @@ def sums_limit(
         return DEFAULT_SUMS_BYTES
     window_bytes = FLOAT_BYTES * plan.labels.n_outputs * prod(plan.patch_size)
     held_bytes: int = psutil.Process().memory_info().rss
-    batch_size = windows_per_batch(window, plan=plan, device=device)
-    averages = window.tta or len(engines) > 1
     beside_bytes = max(
-        _network_bytes(plan, window_bytes, batch_size=batch_size, averages=averages),
+        network_bytes(window, plan=plan, n_networks=len(engines), device=device),
         CHUNK_BYTES + restoring_bytes(restoration, plan.labels),
     )
     label_bytes = 2 * file_dtype(plan.labels).itemsize * prod(restoration.geometry.shape_ZYX)
@@ -69,8 +67,14 @@ def sums_limit(
     return max(0, memory_bytes - least_bytes + window_bytes)
 
 
-def _network_bytes(plan: Plan, window_bytes: int, *, batch_size: int, averages: bool) -> int:
-    """Return what the networks need: logits of a batch, once more if a mean is taken of them, and feature maps."""
+def network_bytes(window: SlidingWindow, *, plan: Plan, n_networks: int, device: torch.device) -> int:
+    """Return the memory of a batch of windows in the networks of a plan, bytes, without that of the weights.
+
+    These are the logits, once more if a mean is taken of them, and the feature maps.
+    """
+    window_bytes = FLOAT_BYTES * plan.labels.n_outputs * prod(plan.patch_size)
+    batch_size = windows_per_batch(window, plan=plan, device=device)
+    averages = window.tta or n_networks > 1
     logits_bytes = (1 + averages) * batch_size * window_bytes
     widest_bytes = FLOAT_BYTES * architecture_of(plan.network).width * prod(plan.patch_size)
     return logits_bytes + window_bytes + _FEATURE_MAPS * batch_size * widest_bytes

@@ -79,6 +79,31 @@ def make_image(
         ArchiveError: the zip file is damaged or not safe to unpack.
         ServiceError: there is no file, or the image is too large.
     """
+    paths = find_channels(files, folder, channels=channels, image_bytes=image_bytes)
+    check_image(paths, channels=channels, image_bytes=image_bytes, reading=reading)
+    image = folder / "image"
+    image.mkdir()
+    for number, path in enumerate(paths):
+        suffix = "" if path.is_dir() else suffix_of(path.name) or ""
+        _move(path, image / f"channel_{number:04d}{suffix}")
+    found = find_format(next(image.iterdir()))
+    name = found.Settings.component if found else DEFAULT_FORMAT
+    return image, _KINDS.get(name, name)
+
+
+def find_channels(
+    files: Sequence[ReceivedFile], folder: Path, *, channels: Sequence[str], image_bytes: int
+) -> Sequence[Path]:
+    """Move the files of one image into new folders in ``folder``; return the files or folders of its channels.
+
+    Args:
+        files, channels, image_bytes: as of :func:`make_image`.
+
+    Raises:
+        ImageError: the files are not one image of a known kind, or not the channels of the model.
+        ArchiveError: the zip file is damaged or not safe to unpack.
+        ServiceError: there is no file, or there are too many.
+    """
     if not files:
         raise ServiceError("the upload has no file", remedy="send an image", code="E-SERVICE-REQUEST")
     numbered = folder / "numbered"
@@ -90,16 +115,7 @@ def make_image(
         files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
     _move_numbered(files, numbered)
-    paths = _one_case(_choose_series(_find_images(numbered, len(channels)), channels, numbered))
-    check_image(paths, channels=channels, image_bytes=image_bytes, reading=reading)
-    image = folder / "image"
-    image.mkdir()
-    for number, path in enumerate(paths):
-        suffix = "" if path.is_dir() else suffix_of(path.name) or ""
-        _move(path, image / f"channel_{number:04d}{suffix}")
-    found = find_format(next(image.iterdir()))
-    name = found.Settings.component if found else DEFAULT_FORMAT
-    return image, _KINDS.get(name, name)
+    return _one_case(_choose_series(_find_images(numbered, len(channels)), channels, numbered))
 
 
 def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: int, reading: Reading) -> None:
@@ -182,7 +198,7 @@ def _move_numbered(files: Sequence[ReceivedFile], folder: Path) -> None:
         if place.exists():  # renaming would replace it
             raise ImageError(
                 "two files have the same channel of an image in their names",
-                remedy="send each image as a job of its own",
+                remedy="send each image by itself",
                 code="E-IMAGE-CHANNELS",
             )
         file.path.rename(place)
@@ -245,7 +261,7 @@ def _one_case(cases: Mapping[str, Sequence[Path]]) -> Sequence[Path]:
     if len(cases) > 1:
         raise ImageError(
             f"the upload contains {len(cases)} images",
-            remedy="send each image as a job of its own",
+            remedy="send each image by itself",
             code="E-IMAGE-NOT-FOUND",
         )
     return next(iter(cases.values()))

@@ -19,7 +19,7 @@ from decathlete.networks.build import build_network
 from decathlete.serving.triton.pipeline_model import PipelineModel
 from dicom_support import write_enhanced, write_series
 from factories import make_oblique_geometry, make_test_plan, make_volumes
-from triton_support import FakeBackend, FakeRequest, FakeResponse
+from triton_support import FakeBackend, FakeLogger, FakeRequest, FakeResponse
 
 PLAN = make_test_plan(3)
 XYZ = [2, 1, 0, 3]
@@ -35,6 +35,7 @@ def bundle(tmp_path: Path) -> Path:
 def start(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PipelineModel]]:
     """Starts a pipeline with these parameters in its configuration."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", FakeBackend)
+    monkeypatch.setattr(FakeLogger, "warnings", [])
     started: list[PipelineModel] = []
 
     def start_one(**texts: str) -> PipelineModel:
@@ -68,6 +69,13 @@ def test_the_engine_has_the_settings_of_the_configuration(start: Callable[..., P
     model = start(engine="onnx", engine_settings='{"threads": 2}', precision="fp32")
     (used,) = model._cases.predictor.settings.models
     assert (used.engine, used.engine_settings) == ("onnx", {"threads": 2})
+
+
+def test_a_pipeline_for_any_device_starts_on_a_cpu(start: Callable[..., PipelineModel]) -> None:
+    model = start(engine="torch", precision="fp16")
+    (used,) = model._cases.predictor.settings.models
+    assert used.precision == "fp32"
+    assert FakeLogger.warnings == ["the pipeline computes in fp32: fp16 is not for CPUs"]
 
 
 def volume_request(shape: tuple[int, int, int], geometry: Geometry, **more: str) -> tuple[np.ndarray, FakeRequest]:

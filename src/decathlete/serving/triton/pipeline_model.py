@@ -25,10 +25,10 @@ from decathlete.core.parallel import Outcome
 from decathlete.core.scratch import scratch_folder
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import DecathleteError, ImageError, OptionError
-from decathlete.export.triton_engine import engine_of
+from decathlete.export.triton_engine import FALLBACK_PRECISION, engine_of, explain_precision
 from decathlete.inference.batching.case_predictor import LocalCasePredictor
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
-from decathlete.inference.options import PredictOptions
+from decathlete.inference.options import AUTO, PredictOptions
 from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
@@ -62,7 +62,7 @@ class PipelineModel:
             options=PredictOptions(
                 device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                 engine=engine_of(parameters),
-                precision=parameters.get("precision", "auto"),
+                precision=self._precision(parameters, on_cpu=not on_gpu),
             ),
         )
         self._cases = LocalCasePredictor(predictor)
@@ -90,6 +90,18 @@ class PipelineModel:
         """Release the model."""
         del self._cases
         self._logging.close()
+
+    def _precision(self, parameters: Mapping[str, str], *, on_cpu: bool) -> str:
+        """Return the precision of the configuration, or another one if this device does not compute in it.
+
+        The configuration may be for any device. A model that cannot be loaded keeps the server from starting.
+        """
+        precision = parameters.get("precision", AUTO)
+        reason = explain_precision(precision, engine=parameters.get("engine", AUTO), on_cpu=on_cpu)
+        if not reason:
+            return precision
+        self._backend.Logger.log_warn(f"the pipeline computes in {FALLBACK_PRECISION}: {reason}")
+        return FALLBACK_PRECISION
 
     def _inputs(self, request: Any) -> _Inputs:
         volume, affine, file = (read_tensor(request, n, self._backend) for n in ("volume", "affine", "file"))

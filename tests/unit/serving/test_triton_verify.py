@@ -6,7 +6,9 @@ import http.server
 import sys
 import sysconfig
 import threading
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -19,6 +21,8 @@ from decathlete.errors import OptionError, TritonError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton import backend_folder
+from decathlete.serving.triton.benchmark import BenchmarkReport, TritonBenchmarkOptions, triton_benchmark
+from decathlete.serving.triton.benchmark_files import to_markdown
 from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.installed_server import ServerInstallation
 from decathlete.serving.triton.load import ClosedLoop, LoadOptions
@@ -144,6 +148,42 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
     ):
         answers = [outputs["logits"].flat[0] for outputs in client.infer_all(requests)]
     assert answers == [value + 1 for value in range(20)]
+
+
+def spent(inferences: int, seconds: float) -> dict[str, Any]:
+    return {
+        "inference_count": inferences,
+        "execution_count": inferences,
+        "inference_stats": {"compute_infer": {"ns": round(1e9 * seconds)}},
+    }
+
+
+def benchmark(model: Path, **server: Any) -> BenchmarkReport:
+    """Measure against a server whose first window, which does not count, had 1000 inferences of 1 s."""
+    statistics = chain([spent(0, 0.0)], (spent(1000 + n, 1000 + 0.001 * n) for n in count()))
+    load = LoadOptions(warmup=1, window_s=0.01, stability=-1.0, max_windows=4)
+    with fake_server(network(0), statistics=statistics, **server) as address:
+        client = ClientOptions(protocol="http", address=address)
+        options = TritonBenchmarkOptions(client=client, batch_sizes=(1,), clients=(), load=load)
+        return triton_benchmark(model, options=options)
+
+
+def test_all_figures_of_a_row_are_of_the_same_windows(model: Path) -> None:
+    (row,) = benchmark(model).rows
+    assert row.infer_ms == pytest.approx(1.0)
+    assert row.mean_batch == 1
+
+
+def test_published_figures_are_beside_those_of_a_server_with_a_gpu(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = benchmark(model, kind="KIND_GPU")
+    lines = to_markdown(report).splitlines()
+    measured = f"{report.rows[0].inferences_per_s:.4g}"
+    assert f"| this server | 1 x 16 x 16 x 16 | {measured} | - | - |" in lines
+    assert "| A100, FP16 | 4 x 128 x 128 x 128 | 26.1 | 38 | 48.8 |" in lines
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU of the client computes nothing
+    assert "A100" not in to_markdown(benchmark(model))
 
 
 def test_load_is_measured_until_the_windows_are_over() -> None:

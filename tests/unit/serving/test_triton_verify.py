@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.errors import OptionError, TritonError
+from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton import backend_folder
@@ -26,10 +27,12 @@ from decathlete.serving.triton.benchmark_files import to_markdown
 from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.installed_server import ServerInstallation
 from decathlete.serving.triton.load import ClosedLoop, LoadOptions
+from decathlete.serving.triton.pipeline_model import image_of, report_of
 from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
 from decathlete.serving.triton.server import TritonServerOptions, read_configs, server_environment
-from decathlete.serving.triton.verify import Thresholds, VerificationReport
+from decathlete.serving.triton.verify import Thresholds, TritonVerifyOptions, VerificationReport, triton_verify
 from factories import make_test_plan, make_volumes
+from guards import HANG_S
 from triton_support import Compute, fake_server
 
 pytest.importorskip("tritonclient.http")
@@ -148,6 +151,53 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
     ):
         answers = [outputs["logits"].flat[0] for outputs in client.infer_all(requests)]
     assert answers == [value + 1 for value in range(20)]
+
+
+class PipelineOfPredictor(TritonClient):
+    """Computes a pipeline here; each answer waits until as many requests as allowed are under way."""
+
+    module_name = "tritonclient.http"
+
+    def __init__(self, options: ClientOptions, predictor: Predictor) -> None:
+        super().__init__(options)
+        self._predictor, self._lock = predictor, threading.Lock()
+        self._all_under_way = threading.Barrier(options.at_once, timeout=HANG_S)
+
+    def _infer(self, request: InferenceRequest) -> dict[str, np.ndarray]:
+        self._all_under_way.wait()
+        image = image_of(request.inputs["volume"][0], request.inputs["affine"][0])
+        with self._lock:
+            prediction = self._predictor.predict(image.array_CZYX, geometry=image.geometry)
+        report = np.frombuffer(report_of(prediction).encode(), np.uint8)
+        outputs = {"label": prediction.label_ZYX, "label_affine": request.inputs["affine"][0], "report": report}
+        return {name: value[None] for name, value in outputs.items()}
+
+    def _config(self, model: str) -> dict[str, Any]:
+        return {"parameters": {"engine": {"string_value": "torch"}}}
+
+    def close(self) -> None:
+        pass
+
+    _metadata = _statistics = _register = _unregister = _config  # not asked
+
+
+def test_several_images_are_under_way_at_a_time(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, they would wait for each other until the time limit."""
+    predictor = Predictor.load(model, engine="torch", precision="fp32", device="cpu")
+    monkeypatch.setattr(TritonClient, "connect", lambda options: PipelineOfPredictor(options, predictor))
+    for number in (2, 3):
+        image, _ = make_volumes((13, 16 + number, 18), seed=number)
+        nibabel.save(nibabel.Nifti1Image(image[0].T, np.eye(4)), tmp_path / "images" / f"c{number}.nii.gz")
+    options = TritonVerifyOptions(models="pipeline", clients=(ClientOptions(at_once=2),), dump=tmp_path / "dump")
+    done: list[str] = []
+    report = triton_verify(
+        model, inputs=tmp_path / "images", options=options, progress=lambda _, __, case_id: done.append(case_id)
+    )
+    assert report.problems == ()
+    assert done == ["c0", "c1", "c2", "c3"]
+    for case_id in done:
+        with np.load(tmp_path / "dump" / "Test_pipeline" / "grpc" / case_id / "case.npz") as case:
+            np.testing.assert_array_equal(case["label"], case["served_label"])
 
 
 def spent(inferences: int, seconds: float) -> dict[str, Any]:

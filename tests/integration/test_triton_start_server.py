@@ -62,8 +62,11 @@ def test_a_started_server_follows_its_repository_and_ends_with_the_command(tmp_p
     try:
         wait_until_ready(process, TritonServerOptions(control="poll", **ports), timeout_s=HANG_S)
         assert (tmp_path / "mark").is_file()  # the pipeline runs in its own environment
-        export_triton(model, repository, settings=TritonSettings(name="a", models="network"))
         with TritonClient.connect(client_options) as client:
+            with pytest.raises(TritonError) as unknown:
+                client.metadata("a_network")
+            assert unknown.value.code == "E-TRITON-REQUEST"
+            export_triton(model, repository, settings=TritonSettings(name="a", models="network"))
             wait_until(lambda: has_model(client, "a_network"))
         options = TritonVerifyOptions(name="a", clients=(client_options,))
         assert triton_verify(model, inputs=images, options=options).problems == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,15 @@ def test_programs_compute_the_models_logits(
     result = export_triton(model, tmp_path / "r", settings=TritonSettings(models="network", **fields))
     assert result.difference < limit
     assert result.models == ("Test_network",)
+
+
+@pytest.mark.full
+def test_a_compiled_package_computes_the_models_logits(model: Path, tmp_path: Path) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("no C++ compiler")
+    settings = TritonSettings(models="network", format="aotinductor", instance_kind="cpu", max_batch_size=4)
+    assert export_triton(model, tmp_path / "r", settings=settings).difference < 1e-5
+    assert (tmp_path / "r" / "Test_network" / "1" / "model.pt2").is_file()
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +17,21 @@ Compute = Callable[[np.ndarray], np.ndarray]
 
 @contextmanager
 def fake_server(
-    compute: Compute, *, fail_first: int = 0, regions: list[tuple[str, Any]] | None = None
+    compute: Compute,
+    *,
+    fail_first: int = 0,
+    regions: list[tuple[str, Any]] | None = None,
+    kind: str = "KIND_CPU",
+    statistics: Iterable[dict[str, Any]] = (),
 ) -> Iterator[str]:
     """Serve a network named NAME_network over HTTP; the first requests are answered with 503.
 
     Args:
         regions: receives the requests about shared memory: path and body.
+        kind: of the model's instances.
+        statistics: of the model, each time they are asked for.
     """
+    statistics = iter(statistics)
     failures = [fail_first]
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,7 +53,11 @@ def fake_server(
                 self.answer(400, json.dumps({"error": "unknown model"}).encode())
                 return
             ends = {"inputs": "windows", "outputs": "logits"}
-            about = {end: [{"name": name, "shape": ["-1", "1"]}] for end, name in ends.items()}
+            about: dict[str, Any] = {end: [{"name": name, "shape": ["-1", "1"]}] for end, name in ends.items()}
+            if self.path.endswith("/config"):
+                about = {"instance_group": [{"kind": kind}]}
+            elif self.path.endswith("/stats"):
+                about = {"model_stats": [next(statistics)]}
             self.answer(200, json.dumps(about).encode())
 
         def do_POST(self) -> None:
@@ -112,8 +124,20 @@ class FakeRequest:
         return self._parameters
 
 
+class FakeLogger:
+    """Collects what a model writes to the server's log."""
+
+    warnings: ClassVar[list[str]] = []
+
+    @classmethod
+    def log_warn(cls, text: str) -> None:
+        cls.warnings.append(text)
+
+
 class FakeBackend:
     """Takes the place of the module ``triton_python_backend_utils``."""
+
+    Logger = FakeLogger
 
     Tensor = FakeTensor
     TritonError = FakeError

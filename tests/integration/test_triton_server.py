@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decathlete.core.documents import parse_json
 from decathlete.errors import TritonError
 from decathlete.export.triton_options import TritonSettings
+from decathlete.inference.predict import Predictor
 from decathlete.serving.triton.benchmark import TritonBenchmarkOptions, triton_benchmark
 from decathlete.serving.triton.benchmark_files import write_benchmark
 from decathlete.serving.triton.client import TritonClient
+from decathlete.serving.triton.comparison import file_inputs
 from decathlete.serving.triton.load import LoadOptions
 from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
-from decathlete.serving.triton.verify import TritonVerifyOptions, triton_verify
+from decathlete.serving.triton.verify import Thresholds, TritonVerifyOptions, triton_verify
 from decathlete.workflows.export_triton import export_triton
+from dicom_support import write_enhanced, write_series
 from factories import make_volumes
-from triton_server_support import require_server, save_images, save_model, serving
+from triton_server_support import XYZ, require_server, save_images, save_model, serving
 
 pytestmark = pytest.mark.full
 
@@ -42,6 +47,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     export_triton(model, repository, settings=settings)
     script = TritonSettings(name="script", models="network", format="torchscript-script", dynamic_shapes=True)
     export_triton(model, repository, settings=script)
+    half = TritonSettings(name="half", precision="fp16", engine="torch")  # its pipeline computes in fp32 on a CPU
+    export_triton(model, repository, settings=half)
+    brain = TritonSettings(name="brain", models="network", format="openvino", precision="bf16")
+    export_triton(model, repository, settings=brain)
     export_triton(wrong, repository, settings=TritonSettings(name="wrong", format="openvino", engine="torch"))
     images = save_images(folder / "images", 20)
     with serving(repository, server, folder / "log") as clients:
@@ -52,9 +61,45 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_the_server_computes_what_the_model_computes(served: Served, name: str, send: str) -> None:
     models = "both" if name == "right" else "network"
     options = TritonVerifyOptions(name=name, models=models, send_as=send, clients=served.clients)
-    report = triton_verify(served.model, inputs=served.images, options=options)
+    with TritonClient.connect(served.clients[1]) as client:
+        before = client.statistics("right_pipeline")
+        report = triton_verify(served.model, inputs=served.images, options=options)
+        spent = client.statistics("right_pipeline").since(before)
     assert report.problems == ()
     assert len(report.models) == (4 if name == "right" else 2)
+    if models == "both":
+        assert spent.inferences == 2 * 20
+        assert spent.executions < spent.inferences  # the server has batched images
+
+
+@pytest.mark.parametrize("kind", ["zip", "frames"])
+def test_dicom_is_segmented_as_by_predict(served: Served, kind: str, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).normal(50, 20, (13, 16, 18)).astype(np.int16)
+    if kind == "zip":
+        image = write_series(tmp_path / "study" / "ct", voxels, series="ct")
+        localizer = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "series": "scout"}
+        write_series(tmp_path / "study" / "scout", voxels[:1], **localizer)
+        file = Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "study"))
+    else:
+        image = file = write_enhanced(tmp_path / "a.dcm", voxels)
+    expected = Predictor.load(served.model, engine="torch", precision="fp32", device="cpu").predict(image)
+    for options in served.clients:
+        with TritonClient.connect(options) as client:
+            answer = client.infer(InferenceRequest(model="right_pipeline", inputs=file_inputs(file)))
+        assert (answer["label"][0] != expected.label_ZYX).mean() < 1e-3
+        np.testing.assert_allclose(answer["label_affine"][0], expected.geometry.matrix[:, XYZ], atol=1e-6)
+        warnings = parse_json(answer["report"].tobytes().decode())["warnings"]
+        assert any("localizer" in text for text in warnings) == (kind == "zip")
+
+
+def test_models_in_low_precision_are_served(served: Served) -> None:
+    for name, limit in (("half", 0.02), ("brain", 0.05)):
+        thresholds = Thresholds(logits=limit, changed=0.1, margin=0.2, dice=0.9)
+        options = TritonVerifyOptions(
+            name=name, models="both" if name == "half" else "network", cases=2, thresholds=thresholds,
+            clients=served.clients,
+        )  # fmt: skip
+        assert triton_verify(served.model, inputs=served.images, options=options).problems == ()
 
 
 def test_a_wrong_model_is_found(served: Served) -> None:

@@ -56,8 +56,8 @@ class TritonModelArguments:
         typer.Option(
             "--precision",
             rich_help_panel=MODELS,
-            help="Precision of network and pipeline. int8: openvino networks only; rejected if the mean Dice of "
-            "validation cases falls by 0.002 or more.",
+            help="Precision of the network, and of the pipeline, which uses fp32 if its device or engine lacks it. "
+            "int8: openvino networks only; rejected if the mean Dice of validation cases falls by 0.002 or more.",
         ),
     ] = "fp32"
     engine: Annotated[

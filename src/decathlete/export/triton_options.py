@@ -96,7 +96,7 @@ class TritonSettings(ComponentSettings):
     format: NetworkFormat = "onnx"
     """Format of the network."""
     precision: Precision = "fp32"
-    """Precision of the network and of the pipeline."""
+    """Precision of the network, and of the pipeline if its engine computes in it on the device; else it uses fp32."""
     max_batch_size: int = Field(default=8, ge=1)
     """Most windows (network) or images (pipeline) that Triton passes on together."""
     preferred_batch_sizes: tuple[int, ...] = ()
@@ -243,8 +243,8 @@ def _find_problems(settings: TritonSettings) -> list[str]:
         }
         problems += [f"{option} has no effect without the pipeline" for option, is_given in given.items() if is_given]
     problems += _engine_problems(settings)
-    if settings.with_pipeline and settings.models == "pipeline" and settings.precision == "int8":
-        problems.append("int8 is a precision of OpenVINO networks, not of the pipeline")
+    if settings.with_pipeline and settings.precision == "int8":
+        problems.append("int8 is for the network alone: choose --models network")
     return problems
 
 
@@ -262,14 +262,15 @@ def _batching_problems(settings: TritonSettings) -> list[str]:
 
 
 def _engine_problems(settings: TritonSettings) -> list[str]:
-    """Return settings that the engine of the pipeline does not have, as far as it is known here."""
-    if not settings.engine_settings:
-        return []
+    """Return what the engine of the pipeline does not have, as far as it is known here."""
     if settings.engine == AUTO:
-        return ["the engine auto has no settings: name an engine"]
+        return ["the engine auto has no settings: name an engine"] if settings.engine_settings else []
     if settings.engine not in ENGINES.names():
         return []  # the server has it
     try:
+        cls = ENGINES.resolve(settings.engine).cls
+        if settings.instance_kind == "gpu" and "cuda" not in cls.devices:
+            return [f"the engine {settings.engine} has no instances of the kind gpu"]
         ENGINES.settings({**settings.engine_settings, "name": settings.engine})
     except OptionError as problem:
         return [problem.problem]
@@ -284,6 +285,7 @@ def _network_problems(settings: TritonSettings) -> list[str]:
             settings.precision not in traits.precisions
         ),
         f"the format {name} cannot accept dynamic shapes": settings.dynamic_shapes and not traits.dynamic_shapes,
+        "an int8 network cannot accept dynamic shapes": settings.dynamic_shapes and settings.precision == "int8",
         f"the format {name} ignores a profile of shapes": (
             settings.has_profile and not (traits.profiles or (accelerated and "tensorrt" in traits.accelerators))
         ),

@@ -235,7 +235,7 @@ def _move_numbered(files: Sequence[ReceivedFile], folder: Path) -> None:
         if place.exists():  # renaming would replace it
             raise ImageError(
                 "two files have the same channel of an image in their names",
-                remedy="send each image as a job of its own",
+                remedy="send each image by itself",
                 code="E-IMAGE-CHANNELS",
             )
         file.path.rename(place)
@@ -314,7 +314,7 @@ def _one_case(cases: Mapping[str, Sequence[Path]]) -> Sequence[Path]:
     if len(cases) > 1:
         raise ImageError(
             f"the upload contains {len(cases)} images",
-            remedy="send each image as a job of its own",
+            remedy="send each image by itself",
             code="E-IMAGE-NOT-FOUND",
         )
     return next(iter(cases.values()))

@@ -52,7 +52,12 @@ def export_triton(
     """
     settings = settings or TritonSettings()
     if settings.precision == "int8":
-        _check_int8(settings, inputs)
+        if inputs is not None:
+            raise OptionError(
+                "--input has no effect with --precision int8, which is compared by the Dice of validation cases",
+                remedy="leave it out",
+                code="E-OPTION-CONFLICT",
+            )
         return _export_int8(
             model,
             output,
@@ -86,15 +91,6 @@ def export_triton(
         overwrite=overwrite,
     )
     return cast(TritonRepository, result)
-
-
-def _check_int8(settings: TritonSettings, inputs: str | Path | None) -> None:
-    if settings.models != "network" or inputs is not None:
-        raise OptionError(
-            "int8 is for the network alone, and is compared by the Dice of validation cases",
-            remedy="use --models network, and leave out --input",
-            code="E-OPTION-CONFLICT",
-        )
 
 
 def _export_int8(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from decathlete.errors import MissingPackageError, ModelError, OptionError, OutputError
+from decathlete.export.exporters.triton import RepositoryRecord
 from decathlete.export.onnx_graphs import convert_to_half
 from decathlete.export.triton_config import network_config, parse_config, pipeline_config
 from decathlete.export.triton_engine import engine_of
@@ -124,6 +127,12 @@ def test_a_pipeline_has_the_settings_of_its_engine() -> None:
         ({"models": "network", "engine": "onnx", "engine_settings": {"threads": 2}}, "no effect without the pipeline"),
         ({"version_policy": "newest"}, "no version policy"),
         ({"version_policy": "specific:1,3", "version": 2}, "does not serve the version 2"),
+        ({"engine": "onnx", "instance_kind": "gpu"}, "engine onnx has no instances of the kind gpu"),
+        ({"format": "openvino", "precision": "int8"}, "int8 is for the network alone: choose --models network"),
+        (
+            {"models": "network", "format": "openvino", "precision": "int8", "dynamic_shapes": True},
+            "int8 network cannot accept dynamic shapes",
+        ),
         ({"max_batch_size": 1, "queue_delay_ms": 1}, "queue delay has no effect with batches of one"),
         ({"max_batch_size": 1, "preferred_batch_sizes": (1,)}, "preferred batch size has no effect"),
     ],
@@ -172,6 +181,57 @@ def test_programs_compute_the_models_logits(
     result = export_triton(model, tmp_path / "r", settings=TritonSettings(models="network", **fields))
     assert result.difference < limit
     assert result.models == ("Test_network",)
+
+
+@pytest.mark.full
+def test_a_compiled_package_computes_the_models_logits(model: Path, tmp_path: Path) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("no C++ compiler")
+    settings = TritonSettings(models="network", format="aotinductor", instance_kind="cpu", max_batch_size=4)
+    assert export_triton(model, tmp_path / "r", settings=settings).difference < 1e-5
+    assert (tmp_path / "r" / "Test_network" / "1" / "model.pt2").is_file()
+
+
+@pytest.mark.parametrize(
+    ("fields", "precision", "note"),
+    [
+        ({"precision": "fp16"}, "fp16", "on a CPU, the pipeline computes in fp32: fp16 is not for CPUs"),
+        (
+            {"precision": "fp16", "instance_kind": "cpu"},
+            "fp32",
+            "the pipeline computes in fp32: fp16 is not for CPUs",
+        ),
+        ({"precision": "fp16", "instance_kind": "gpu"}, "fp16", ""),
+        (
+            {"precision": "bf16", "engine": "onnx"},
+            "fp32",
+            "the pipeline computes in fp32: the engine onnx does not compute in bf16",
+        ),
+        ({"precision": "bf16"}, "bf16", ""),
+    ],
+)
+def test_a_pipeline_beside_a_network_has_a_precision_that_it_computes_in(
+    fields: dict[str, Any], precision: str, note: str, model: Path, tmp_path: Path
+) -> None:
+    settings = TritonSettings(name="a", format="torchscript-trace", code=False, **fields)
+    result = export_triton(model, tmp_path / "r", settings=settings)
+    assert result.models == ("a_network", "a_pipeline")
+    folder = tmp_path / "r" / "a_pipeline"
+    assert parse_config((folder / "config.pbtxt").read_text()).parameters["precision"].string_value == precision
+    assert RepositoryRecord.load(folder / "decathlete.json").precision == precision
+    assert RepositoryRecord.load(tmp_path / "r" / "a_network" / "decathlete.json").precision == fields["precision"]
+    assert result.note == note
+    assert result.summary.splitlines()[1:-1] == ([note] if note else [])
+
+
+def test_a_pipeline_alone_is_not_written_in_a_precision_that_it_lacks(model: Path, tmp_path: Path) -> None:
+    for fields, said in [
+        ({"precision": "fp16", "instance_kind": "cpu"}, "cannot compute in fp16: fp16 is not for CPUs"),
+        ({"precision": "bf16", "engine": "onnx"}, "cannot compute in bf16: the engine onnx does not"),
+    ]:
+        with pytest.raises(OptionError, match=said):
+            export_triton(model, tmp_path / "r", settings=TritonSettings(models="pipeline", **fields))
+    assert not (tmp_path / "r").exists()
 
 
 def test_both_models_and_others_share_a_repository(model: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
@@ -16,9 +17,9 @@ from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton.pipeline_model import PipelineModel
-from dicom_support import write_series
+from dicom_support import write_enhanced, write_series
 from factories import make_oblique_geometry, make_test_plan, make_volumes
-from triton_support import FakeBackend, FakeRequest
+from triton_support import FakeBackend, FakeLogger, FakeRequest, FakeResponse
 
 PLAN = make_test_plan(3)
 XYZ = [2, 1, 0, 3]
@@ -31,33 +32,50 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pipeline(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineModel:
-    return start(bundle, monkeypatch, engine="torch", precision="fp32")
-
-
-def start(bundle: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> PipelineModel:
-    """A pipeline with these parameters in its configuration."""
+def start(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PipelineModel]]:
+    """Starts a pipeline with these parameters in its configuration."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", FakeBackend)
-    model = PipelineModel()
-    parameters = {name: {"string_value": text} for name, text in texts.items()}
-    model.initialize(
-        {
-            "model_config": json.dumps({"parameters": parameters}),
-            "model_repository": str(bundle.parents[1]),
-            "model_version": "1",
-            "model_instance_kind": "CPU",
-            "model_instance_device_id": "0",
-        }
-    )
-    return model
+    monkeypatch.setattr(FakeLogger, "warnings", [])
+    started: list[PipelineModel] = []
+
+    def start_one(**texts: str) -> PipelineModel:
+        model = PipelineModel()
+        parameters = {name: {"string_value": text} for name, text in texts.items()}
+        model.initialize(
+            {
+                "model_config": json.dumps({"parameters": parameters}),
+                "model_repository": str(bundle.parents[1]),
+                "model_version": "1",
+                "model_instance_kind": "CPU",
+                "model_instance_device_id": "0",
+            }
+        )
+        started.append(model)
+        return model
+
+    yield start_one
+    for model in started:
+        model.finalize()
 
 
-def test_the_engine_has_the_settings_of_the_configuration(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pipeline(start: Callable[..., PipelineModel]) -> PipelineModel:
+    return start(engine="torch", precision="fp32")
+
+
+def test_the_engine_has_the_settings_of_the_configuration(start: Callable[..., PipelineModel]) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    model = start(bundle, monkeypatch, engine="onnx", engine_settings='{"threads": 2}', precision="fp32")
+    model = start(engine="onnx", engine_settings='{"threads": 2}', precision="fp32")
     (used,) = model._cases.predictor.settings.models
     assert (used.engine, used.engine_settings) == ("onnx", {"threads": 2})
+
+
+def test_a_pipeline_for_any_device_starts_on_a_cpu(start: Callable[..., PipelineModel]) -> None:
+    model = start(engine="torch", precision="fp16")
+    (used,) = model._cases.predictor.settings.models
+    assert used.precision == "fp32"
+    assert FakeLogger.warnings == ["the pipeline computes in fp32: fp16 is not for CPUs"]
 
 
 def volume_request(shape: tuple[int, int, int], geometry: Geometry, **more: str) -> tuple[np.ndarray, FakeRequest]:
@@ -96,6 +114,48 @@ def test_the_bytes_of_a_file_are_an_image(pipeline: PipelineModel, bundle: Path,
     np.testing.assert_array_equal(response.outputs["label"][0], expected.label_ZYX)
 
 
+def send_file(pipeline: PipelineModel, path: Path) -> FakeResponse:
+    (response,) = pipeline.execute([FakeRequest(file=np.frombuffer(path.read_bytes(), np.uint8)[None])])
+    return response
+
+
+def zip_folder(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+SLICES = np.random.default_rng(0).normal(50, 20, (12, 16, 18)).astype(np.int16)
+
+
+def test_a_dicom_file_of_many_frames_is_an_image(pipeline: PipelineModel, bundle: Path, tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", SLICES[:11])
+    expected = Predictor.load(bundle, engine="torch", precision="fp32", device="cpu").predict(path)
+    response = send_file(pipeline, path)
+    assert response.error is None
+    np.testing.assert_array_equal(response.outputs["label"][0], expected.label_ZYX)
+    np.testing.assert_allclose(response.outputs["label_affine"][0], expected.geometry.matrix[:, XYZ])
+
+
+def test_of_a_zip_of_several_series_the_one_of_the_model_is_chosen(
+    pipeline: PipelineModel, bundle: Path, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path / "study" / "Doe" / "ct", SLICES, series="ct")
+    expected = Predictor.load(bundle, engine="torch", precision="fp32", device="cpu").predict(series)
+    localizer = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "series": "scout"}
+    write_series(tmp_path / "study" / "Doe" / "scout", SLICES[:1], **localizer)
+    response = send_file(pipeline, zip_folder(tmp_path / "study"))
+    assert response.error is None
+    np.testing.assert_array_equal(response.outputs["label"][0], expected.label_ZYX)
+    (warning,) = json.loads(response.outputs["report"].tobytes())["warnings"]
+    assert warning == "input file: not used: series_0001/00012.dcm (a localizer)"
+
+
+def test_a_zip_of_several_images_is_an_error(pipeline: PipelineModel, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_series(tmp_path / "study" / name, SLICES, series=name)
+    response = send_file(pipeline, zip_folder(tmp_path / "study"))
+    assert "input file: the upload contains 2 images" in response.error.message
+
+
 def test_a_file_of_a_large_image_is_rejected_by_its_header(
     pipeline: PipelineModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +181,9 @@ def test_a_bad_request_is_an_error_and_others_are_answered(pipeline: PipelineMod
     image, good = volume_request((12, 12, 12), Geometry.plain((12, 12, 12)))
     bad = {
         "either": FakeRequest(volume=image[None]),
-        "E-IMAGE-DAMAGED: input file: is truncated": FakeRequest(file=np.zeros((1, 100), np.uint8)),
+        "E-IMAGE-NOT-FOUND: input file: the upload contains no image of a known kind": FakeRequest(
+            file=np.zeros((1, 100), np.uint8)
+        ),
         "no grid": FakeRequest(volume=image[None], affine=np.zeros((1, 4, 4))),
         "one image": FakeRequest(volume=np.stack([image, image]), affine=np.stack([np.eye(4)] * 2)),
     }

@@ -6,7 +6,9 @@ import http.server
 import sys
 import sysconfig
 import threading
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,16 +18,21 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.errors import OptionError, TritonError
+from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton import backend_folder
+from decathlete.serving.triton.benchmark import BenchmarkReport, TritonBenchmarkOptions, triton_benchmark
+from decathlete.serving.triton.benchmark_files import to_markdown
 from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.installed_server import ServerInstallation
 from decathlete.serving.triton.load import ClosedLoop, LoadOptions
+from decathlete.serving.triton.pipeline_model import image_of, report_of
 from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
 from decathlete.serving.triton.server import TritonServerOptions, read_configs, server_environment
-from decathlete.serving.triton.verify import Thresholds, VerificationReport
+from decathlete.serving.triton.verify import Thresholds, TritonVerifyOptions, VerificationReport, triton_verify
 from factories import make_test_plan, make_volumes
+from guards import HANG_S
 from triton_support import Compute, fake_server
 
 pytest.importorskip("tritonclient.http")
@@ -144,6 +151,89 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
     ):
         answers = [outputs["logits"].flat[0] for outputs in client.infer_all(requests)]
     assert answers == [value + 1 for value in range(20)]
+
+
+class PipelineOfPredictor(TritonClient):
+    """Computes a pipeline here; each answer waits until as many requests as allowed are under way."""
+
+    module_name = "tritonclient.http"
+
+    def __init__(self, options: ClientOptions, predictor: Predictor) -> None:
+        super().__init__(options)
+        self._predictor, self._lock = predictor, threading.Lock()
+        self._all_under_way = threading.Barrier(options.at_once, timeout=HANG_S)
+
+    def _infer(self, request: InferenceRequest) -> dict[str, np.ndarray]:
+        self._all_under_way.wait()
+        image = image_of(request.inputs["volume"][0], request.inputs["affine"][0])
+        with self._lock:
+            prediction = self._predictor.predict(image.array_CZYX, geometry=image.geometry)
+        report = np.frombuffer(report_of(prediction).encode(), np.uint8)
+        outputs = {"label": prediction.label_ZYX, "label_affine": request.inputs["affine"][0], "report": report}
+        return {name: value[None] for name, value in outputs.items()}
+
+    def _config(self, model: str) -> dict[str, Any]:
+        return {"parameters": {"engine": {"string_value": "torch"}}}
+
+    def close(self) -> None:
+        pass
+
+    _metadata = _statistics = _register = _unregister = _config  # not asked
+
+
+def test_several_images_are_under_way_at_a_time(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, they would wait for each other until the time limit."""
+    predictor = Predictor.load(model, engine="torch", precision="fp32", device="cpu")
+    monkeypatch.setattr(TritonClient, "connect", lambda options: PipelineOfPredictor(options, predictor))
+    for number in (2, 3):
+        image, _ = make_volumes((13, 16 + number, 18), seed=number)
+        nibabel.save(nibabel.Nifti1Image(image[0].T, np.eye(4)), tmp_path / "images" / f"c{number}.nii.gz")
+    options = TritonVerifyOptions(models="pipeline", clients=(ClientOptions(at_once=2),), dump=tmp_path / "dump")
+    done: list[str] = []
+    report = triton_verify(
+        model, inputs=tmp_path / "images", options=options, progress=lambda _, __, case_id: done.append(case_id)
+    )
+    assert report.problems == ()
+    assert done == ["c0", "c1", "c2", "c3"]
+    for case_id in done:
+        with np.load(tmp_path / "dump" / "Test_pipeline" / "grpc" / case_id / "case.npz") as case:
+            np.testing.assert_array_equal(case["label"], case["served_label"])
+
+
+def spent(inferences: int, seconds: float) -> dict[str, Any]:
+    return {
+        "inference_count": inferences,
+        "execution_count": inferences,
+        "inference_stats": {"compute_infer": {"ns": round(1e9 * seconds)}},
+    }
+
+
+def benchmark(model: Path, **server: Any) -> BenchmarkReport:
+    """Measure against a server whose first window, which does not count, had 1000 inferences of 1 s."""
+    statistics = chain([spent(0, 0.0)], (spent(1000 + n, 1000 + 0.001 * n) for n in count()))
+    load = LoadOptions(warmup=1, window_s=0.01, stability=-1.0, max_windows=4)
+    with fake_server(network(0), statistics=statistics, **server) as address:
+        client = ClientOptions(protocol="http", address=address)
+        options = TritonBenchmarkOptions(client=client, batch_sizes=(1,), clients=(), load=load)
+        return triton_benchmark(model, options=options)
+
+
+def test_all_figures_of_a_row_are_of_the_same_windows(model: Path) -> None:
+    (row,) = benchmark(model).rows
+    assert row.infer_ms == pytest.approx(1.0)
+    assert row.mean_batch == 1
+
+
+def test_published_figures_are_beside_those_of_a_server_with_a_gpu(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = benchmark(model, kind="KIND_GPU")
+    lines = to_markdown(report).splitlines()
+    measured = f"{report.rows[0].inferences_per_s:.4g}"
+    assert f"| this server | 1 x 16 x 16 x 16 | {measured} | - | - |" in lines
+    assert "| A100, FP16 | 4 x 128 x 128 x 128 | 26.1 | 38 | 48.8 |" in lines
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU of the client computes nothing
+    assert "A100" not in to_markdown(benchmark(model))
 
 
 def test_load_is_measured_until_the_windows_are_over() -> None:

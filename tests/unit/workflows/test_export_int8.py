@@ -8,22 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, ModelError, OptionError, OutputError
+from decathlete.export.exporters.triton import RepositoryRecord
+from decathlete.export.triton_options import TritonSettings
 from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import ExportedFolder
 from decathlete.io.images import write_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.serving.triton.network_backends import OpenVinoBackend
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.workflows import export_int8 as workflow
 from decathlete.workflows.dice_of_engine import dice_of_engine
 from decathlete.workflows.export_int8 import export_int8
+from decathlete.workflows.export_triton import export_triton
 from factories import make_test_plan
 
 
@@ -69,6 +74,23 @@ def test_a_fall_below_the_limit_is_accepted_and_recorded(dataset, model, scored,
     assert (made.quantisation.dice_fp32, made.quantisation.dice_int8) == (0.9, 0.8981)
     assert (made.quantisation.validated_on, made.quantisation.calibrated_on) == (1, 12)  # 3 cases, 4 windows each
     assert isinstance(found.load(), OpenVinoEngine)
+
+
+@pytest.mark.full
+def test_the_program_is_the_network_of_a_triton_repository(dataset, model, scored, tmp_path) -> None:
+    scored += [0.9, 0.9]
+    settings = TritonSettings(name="a", models="network", format="openvino", precision="int8")
+    export_triton(model, tmp_path / "r", settings=settings, dataset=dataset)
+    folder = tmp_path / "r" / "a_network"
+    assert RepositoryRecord.load(folder / "decathlete.json").precision == "int8"
+    assert n_quantised(folder / "1") > 0
+    with pytest.raises(OptionError, match="--input has no effect with --precision int8"):
+        export_triton(model, tmp_path / "r2", settings=settings, dataset=dataset, inputs=dataset)
+    windows = torch.randn(3, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = build_network(make_test_plan(3).network, seed=0).eval()(windows)
+    served = OpenVinoBackend().load(folder / "1" / "model.xml", {})(windows)
+    assert torch.corrcoef(torch.stack([served.flatten(), expected.flatten()]))[0, 1] > 0.95  # coarse for noise
 
 
 @pytest.mark.full

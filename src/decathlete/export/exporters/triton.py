@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, nan
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from decathlete.core.extras import import_optional
 from decathlete.core.files import remove_partials, replace_folder, write_text
 from decathlete.core.locks import locked_output
 from decathlete.core.schema import Schema
-from decathlete.errors import DecathleteError, ModelError, OutputError
+from decathlete.errors import DecathleteError, ModelError, OptionError, OutputError
 from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
 from decathlete.export.parity import Compute, check_difference, difference, measure_rounding
 from decathlete.export.programs import ProgramSource
 from decathlete.export.triton_config import network_config, pipeline_config
+from decathlete.export.triton_engine import FALLBACK_PRECISION, explain_precision
 from decathlete.export.triton_options import TritonSettings
 from decathlete.export.triton_pipeline import write_pipeline, write_warmup
 from decathlete.export.triton_programs import check_format, other_window, write_program
@@ -65,15 +67,17 @@ class TritonRepository(ExportResult):
         difference: of the network's logits from the model's, as a share of the greatest; NaN without a network, and for
             an int8 network, which was compared by the Dice of validation cases.
         windows_of: what the network was compared on, in words.
+        note: in which precision the pipeline computes, if not in the requested one.
     """
 
     models: tuple[str, ...]
     difference: float
     windows_of: str
+    note: str = ""
 
     @property
     def summary(self) -> str:
-        """The folders of the models, how well the network agrees, and the command that starts the server."""
+        """The folders of the models, how well the network agrees, a note, and the command that starts the server."""
         is_compared = not isnan(self.difference)
         compared = (
             f"; the network's logits differ from the model's by {self.difference:.1e} of the greatest, on "
@@ -81,10 +85,12 @@ class TritonRepository(ExportResult):
             if is_compared
             else ""
         )
-        return (
-            f"Triton model repository {self.path} with {' and '.join(self.models)}{compared}\n"
-            f"start a server with: decathlete triton start {shlex.quote(str(self.path))}"
-        )
+        lines = [
+            f"Triton model repository {self.path} with {' and '.join(self.models)}{compared}",
+            self.note,
+            f"start a server with: decathlete triton start {shlex.quote(str(self.path))}",
+        ]
+        return "\n".join(filter(None, lines))
 
 
 @EXPORTERS.register("triton")
@@ -132,6 +138,7 @@ class TritonExporter(Exporter):
         if options.with_network and int8 is None:
             check_format(options)
         _require_one_plan(model, options)
+        precision, note = _choose_precision(model, options)
         base = options.name or model_base_name(model)
         names = [f"{base}_{kind}" for kind in ("network", "pipeline") if options.models in ("both", kind)]
         max_difference, origin = nan, ""
@@ -146,9 +153,11 @@ class TritonExporter(Exporter):
                     max_difference = self._write_network(model, name, folder, check, int8)
                     origin = f"{len(check.windows)} windows of {check.origin}"
                 else:
-                    self._write_pipeline(model, name, folder)
+                    self._write_pipeline(model, name, folder, precision)
                 keep_other_versions(output / name, folder, version=version)
-        return TritonRepository(path=output, models=tuple(names), difference=max_difference, windows_of=origin)
+        return TritonRepository(
+            path=output, models=tuple(names), difference=max_difference, windows_of=origin, note=note
+        )
 
     def _write_network(
         self, model: ModelBundle, name: str, folder: Path, windows: CheckWindows, int8: Path | None
@@ -165,11 +174,11 @@ class TritonExporter(Exporter):
             max_difference = None
         record = source.record
         config = network_config(options, name, window=record.window, n_outputs=record.output[0])
-        self._finish(folder, config, kind="network", model=model, max_difference=max_difference)
+        self._finish(folder, config, options, kind="network", model=model, max_difference=max_difference)
         return nan if max_difference is None else max_difference
 
-    def _write_pipeline(self, model: ModelBundle, name: str, folder: Path) -> None:
-        options, plan = self._options, model.members[0].plan
+    def _write_pipeline(self, model: ModelBundle, name: str, folder: Path, precision: str) -> None:
+        options, plan = self._options.revised(precision=precision), model.members[0].plan
         write_pipeline(model, folder / str(options.version), code=options.code)
         if options.warmup:
             shape_ZYX = (*(1,) * (3 - plan.dims), *plan.patch_size)
@@ -177,18 +186,25 @@ class TritonExporter(Exporter):
         config = pipeline_config(
             options, name, patch=plan.patch_size, n_channels=len(plan.channels), labels=plan.labels
         )
-        self._finish(folder, config, kind="pipeline", model=model, max_difference=None)
+        self._finish(folder, config, options, kind="pipeline", model=model, max_difference=None)
 
     def _finish(
-        self, folder: Path, config: str, *, kind: str, model: ModelBundle, max_difference: float | None
+        self,
+        folder: Path,
+        config: str,
+        options: TritonSettings,
+        *,
+        kind: str,
+        model: ModelBundle,
+        max_difference: float | None,
     ) -> None:
         write_text(folder / CONFIG_FILE, config)
         RepositoryRecord(
             decathlete=__version__,
             kind=kind,
             model=model.digest,
-            format=self._options.format if kind == "network" else "",
-            precision=self._options.precision,
+            format=options.format if kind == "network" else "",
+            precision=options.precision,
             difference=max_difference,
         ).save(folder / RECORD_FILE)
 
@@ -263,6 +279,36 @@ def _require_one_plan(model: ModelBundle, options: TritonSettings) -> None:
             remedy="export the pipeline alone (--models pipeline)",
             code="E-MODEL-SEVERAL-PLANS",
         )
+
+
+def _choose_precision(model: ModelBundle, options: TritonSettings) -> tuple[str, str]:
+    """Return the precision of the pipeline, and a note if it is not the requested one on every device.
+
+    The requested precision is that of the network. A pipeline that could not be loaded would keep the server from
+    starting, so that the network would not be served either.
+
+    Raises:
+        OptionError: only the pipeline is exported, and it cannot compute in the requested precision.
+    """
+    if not options.with_pipeline:
+        return options.precision, ""
+    explain = partial(
+        explain_precision,
+        options.precision,
+        engine=options.engine,
+        plans=[member.plan for member in model.members],
+    )
+    always = explain(on_cpu=options.instance_kind == "cpu")
+    if always and not options.with_network:
+        raise OptionError(
+            f"the pipeline cannot compute in {options.precision}: {always}",
+            remedy="choose another --precision, for example fp32",
+            code="E-OPTION-CONFLICT",
+        )
+    if always:
+        return FALLBACK_PRECISION, f"the pipeline computes in {FALLBACK_PRECISION}: {always}"
+    on_cpu = "" if options.instance_kind == "gpu" else explain(on_cpu=True)
+    return options.precision, on_cpu and f"on a CPU, the pipeline computes in {FALLBACK_PRECISION}: {on_cpu}"
 
 
 def _check(source: ProgramSource, compute: Compute, options: TritonSettings) -> float:

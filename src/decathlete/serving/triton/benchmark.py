@@ -10,8 +10,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from decathlete.core.geometry import Triple
 from decathlete.core.latency import Latency
 from decathlete.core.progress import CaseProgress
@@ -32,7 +30,7 @@ Mode = Literal["offline", "online"]
 
 
 class BenchmarkRow(Schema):
-    """The figures of one batch size and number of clients.
+    """The figures of one batch size and number of clients, all of the same windows: the last three.
 
     Attributes:
         mode: ``offline``: one client sends batches; ``online``: several clients send single windows or images.
@@ -64,7 +62,8 @@ class BenchmarkReport(Schema):
     """What ``decathlete triton benchmark`` measured.
 
     Attributes:
-        has_gpu: whether this machine has one: the recipe's published figures are shown beside ours then.
+        has_gpu: whether the server computes the model on a GPU: the recipe's published figures are shown beside ours
+            then.
     """
 
     model: str
@@ -154,6 +153,8 @@ def triton_benchmark(
         *[("offline", n, 1) for n in options.offline],
         *[("online", 1, n) for n in options.clients],
     ]
+    with TritonClient.connect(options.client) as client:
+        has_gpu = client.has_gpu(name)
     rows = []
     for done, (mode, batch_size, clients) in enumerate(levels, start=1):
         rows.append(_measure(name, mode, batch_size, clients, data, plan, options))
@@ -167,7 +168,7 @@ def triton_benchmark(
         shared_memory=options.shared_memory,
         data=origin,
         input_shape=shape,
-        has_gpu=torch.cuda.is_available(),
+        has_gpu=has_gpu,
         rows=tuple(rows),
     )
 
@@ -177,7 +178,7 @@ def _measure(
 ) -> BenchmarkRow:
     """Measure one batch size and number of clients."""
     client_options = replace(options.client, at_once=clients)
-    before: list[ServerStatistics] = []
+    at_boundaries: list[ServerStatistics] = []
     with ExitStack() as stack:
         client = stack.enter_context(TritonClient.connect(client_options))
         requests = client_requests(
@@ -190,8 +191,8 @@ def _measure(
             stack=stack,
         )
         loop = ClosedLoop([partial(_send_next, client, cycle(each)) for each in requests])
-        measured = loop.measure(options.load, on_start=lambda: before.append(client.statistics(name)))
-        spent = client.statistics(name).since(before[0])
+        measured = loop.measure(options.load, on_boundary=lambda: at_boundaries.append(client.statistics(name)))
+    spent = at_boundaries[-1].since(at_boundaries[-1 - measured.windows])
     per_s = measured.requests_per_s * batch_size
     n = max(spent.inferences, 1)
     return BenchmarkRow(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from decathlete.core.files import atomic_path, write_text
 from decathlete.serving.triton.benchmark import BenchmarkReport, BenchmarkRow
 
+PUBLISHED_BATCHES = (1, 2, 4)
 PUBLISHED = {
     "V100": (20.3, 25.2, 28.4),
     "A40": (22.2, 28.2, 32.0),
     "T4": (9.1, 9.8, 9.6),
     "A100": (26.1, 38.0, 48.8),
 }
-"""Inferences per second that the recipe published: FP16, windows of 4x128^3, batch 1, 2 and 4, on each GPU."""
+"""Inferences per second that the recipe published: FP16, windows of 4x128^3, in these batches, on each GPU."""
 _MEMORY = {
     "none": "tensors over the connection",
     "system": "tensors in the system's shared memory",
@@ -68,7 +69,7 @@ def to_csv(rows: Sequence[BenchmarkRow]) -> str:
 
 
 def to_markdown(report: BenchmarkReport) -> str:
-    """Return the rows as a Markdown table; with a GPU also the recipe's published figures."""
+    """Return the rows as a Markdown table; of a server with a GPU also beside the recipe's published figures."""
     size = " x ".join(str(n) for n in report.input_shape)
     lines = [
         f"# {report.model}",
@@ -77,15 +78,27 @@ def to_markdown(report: BenchmarkReport) -> str:
         "",
         *_table([_HEADER, *[cells(row) for row in report.rows]]),
     ]
-    if report.has_gpu:
-        rows = [(gpu, *(f"{value:g}" for value in values)) for gpu, values in PUBLISHED.items()]
-        lines += [
-            "",
-            "Published for the recipe (inferences/s, FP16, windows of 4 x 128 x 128 x 128):",
-            "",
-            *_table([("GPU", "batch 1", "batch 2", "batch 4"), *rows]),
-        ]
+    measured = {row.batch_size: row.inferences_per_s for row in report.rows if row.mode == "offline"}
+    if report.has_gpu and measured:
+        lines += ["", "Inferences/s, beside those that were published for the recipe:", "", *_beside(measured, size)]
     return "\n".join(lines) + "\n"
+
+
+def _beside(measured: Mapping[int, float], size: str) -> list[str]:
+    """Return a table of inferences per second by batch size: measured, and published for the recipe.
+
+    Args:
+        size: of the windows that were measured.
+    """
+    batches = sorted({*measured, *PUBLISHED_BATCHES})
+    rows = [("this server", size, measured)]
+    for gpu, values in PUBLISHED.items():
+        rows.append((f"{gpu}, FP16", "4 x 128 x 128 x 128", dict(zip(PUBLISHED_BATCHES, values, strict=True))))
+    cells_of = [
+        (name, window, *(f"{found[batch]:.4g}" if batch in found else "-" for batch in batches))
+        for name, window, found in rows
+    ]
+    return _table([("GPU", "windows", *(f"batch {batch}" for batch in batches)), *cells_of])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -116,6 +116,16 @@ class TritonClient(ABC):
         with self.reading_answer():
             return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
 
+    def has_gpu(self, model: str) -> bool:
+        """Return whether the server computes a model on a GPU.
+
+        Raises:
+            TritonError: the server has no such model, or does not answer.
+        """
+        config = self._with_retries(lambda: self._config(model))
+        with self.reading_answer():
+            return any(group.get("kind") == "KIND_GPU" for group in config.get("instance_group", ()))
+
     def register(self, region: SharedRegion) -> None:
         """Let the server use a region of this machine's shared memory.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,16 @@ class CaseComparison(Schema):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _SentImage:
+    """An image that the server computes."""
+
+    case_id: str
+    image: Image
+    request: InferenceRequest
+    is_file: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Compares cases of one model on a server.
 
@@ -71,50 +82,65 @@ class Comparison:
     predictor: Predictor
     dump: Path | None = None
 
-    def network(self, case: Case) -> CaseComparison:
-        """Send all windows of an image, and compare logits and label map.
+    def networks(self, cases: Iterable[Case]) -> Iterator[CaseComparison]:
+        """Send all windows of each image, and compare logits and label map.
 
         Raises:
             TritonError: the server rejects a request, or does not answer.
-            ImageError: the image cannot be read.
+            ImageError: an image cannot be read.
         """
+        return map(self._network, cases)
+
+    def pipelines(self, cases: Iterable[Case], *, as_files: bool) -> Iterator[CaseComparison]:
+        """Send images, as volumes or as the bytes of their files, and compare the label maps and what comes with them.
+
+        The server computes other images, which it batches, while one is compared here.
+
+        Raises:
+            TritonError: the server rejects a request, or does not answer.
+            ImageError: an image cannot be read.
+        """
+        sent: deque[_SentImage] = deque()
+
+        def requests() -> Iterator[InferenceRequest]:
+            for case in cases:
+                image = self._read(case)
+                request = InferenceRequest(
+                    model=self.model,
+                    inputs=file_inputs(case.images[0]) if as_files else volume_inputs(image),
+                    outputs=("label", "label_affine", "volumes_ml", "report"),
+                )
+                sent.append(_SentImage(case_id=case.id, image=image, request=request, is_file=as_files))
+                yield request
+
+        for answer in self.client.infer_all(requests()):
+            yield self._pipeline(sent.popleft(), {name: value[0] for name, value in answer.items()})
+
+    def _network(self, case: Case) -> CaseComparison:
         prepared = self.predictor.prepare(self._read(case))
-        with ExitStack() as stack:
-            folder = stack.enter_context(self._dump_folder(case.id))
+        with self._dump_folder(case.id) as folder:
             difference, label_ZYX, served_ZYX = self._compute_both(prepared, folder)
         return self._compare(case.id, prepared, label_ZYX, served_ZYX, difference, ())
 
-    def pipeline(self, case: Case, *, as_file: bool) -> CaseComparison:
-        """Send an image, as a volume or as the bytes of its file, and compare the label map and what comes with it.
-
-        Raises:
-            TritonError: the server rejects a request, or does not answer.
-            ImageError: the image cannot be read.
-        """
-        image = self._read(case)
-        request = InferenceRequest(
-            model=self.model,
-            inputs=file_inputs(case.images[0]) if as_file else volume_inputs(image),
-            outputs=("label", "label_affine", "volumes_ml", "report"),
-        )
-        future = self.client.submit(request)
-        prepared = self.predictor.prepare(image)
+    def _pipeline(self, sent: _SentImage, served: Mapping[str, NDArray[Any]]) -> CaseComparison:
+        prepared = self.predictor.prepare(sent.image)
         prediction = self.predictor.compute(prepared)
-        served = {name: value[0] for name, value in future.result().items()}
         report = parse_json(served["report"].tobytes().decode())
-        with ExitStack() as stack:
-            folder = stack.enter_context(self._dump_folder(case.id))
+        with self._dump_folder(sent.case_id) as folder:
             if folder is not None:
-                arrays = dict(request.inputs) | {f"served_{name}": value for name, value in served.items()}
+                arrays: dict[str, Any] = dict(sent.request.inputs)
+                arrays |= {f"served_{name}": value for name, value in served.items()}
                 np.savez(folder / "case.npz", **arrays, label=prediction.label_ZYX)
-        # Warnings about two transforms that disagree need the header, which only a file has.
+        # Warnings about two transforms that disagree need the header, which only a file has. Before those of the
+        # prediction are those of the reader.
+        n_of_reader = len(report["warnings"]) - len(prediction.warnings)
         same = {
             "volumes_ml": _volumes_agree(report["volumes_ml"], prediction, served["label"]),
-            "warnings": not as_file or report["warnings"] == list(prediction.warnings),
-            "label_affine": np.allclose(served["label_affine"], image.geometry.matrix[:, _XYZ], atol=1e-6),
+            "warnings": not sent.is_file or report["warnings"][n_of_reader:] == list(prediction.warnings),
+            "label_affine": np.allclose(served["label_affine"], sent.image.geometry.matrix[:, _XYZ], atol=1e-6),
         }
         differing = tuple(name for name, is_same in same.items() if not is_same)
-        return self._compare(case.id, prepared, prediction.label_ZYX, served["label"], None, differing)
+        return self._compare(sent.case_id, prepared, prediction.label_ZYX, served["label"], None, differing)
 
     def _read(self, case: Case) -> Image:
         return read_channels(

@@ -83,6 +83,7 @@ class _GrpcErrors(AbstractContextManager[None]):
     """Translates the errors of gRPC."""
 
     _LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+    _UNKNOWN_MODEL = "Request for unknown model"  # the server's words, also with the status UNAVAILABLE
 
     def __init__(self, client: TritonClient) -> None:
         self._client = client
@@ -96,6 +97,6 @@ class _GrpcErrors(AbstractContextManager[None]):
             return
         status = str(problem.status() or "").removeprefix("StatusCode.")
         message = str(problem.message())
-        if status in self._LOST and "model" not in message:
+        if status in self._LOST and not message.startswith(self._UNKNOWN_MODEL):
             raise ConnectionLostError(f"{status.lower()}: {message[:200]}") from None
         raise self._client.rejected(message) from None

@@ -33,10 +33,18 @@ class LoadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was measured in the windows that count: the last three, or all if there are fewer."""
+    """What was measured in the windows that count: the last three, or all if there are fewer.
+
+    Attributes:
+        seconds: latency of each request that was answered in them.
+        duration_s: of these windows together.
+        windows: their number.
+        stable: whether they agree.
+    """
 
     seconds: tuple[float, ...]
     duration_s: float
+    windows: int
     stable: bool
 
     @property
@@ -73,11 +81,11 @@ class ClosedLoop:
         self._stop = threading.Event()
         self._problem: BaseException | None = None
 
-    def measure(self, options: LoadOptions, *, on_start: Callable[[], None] = lambda: None) -> Measurement:
+    def measure(self, options: LoadOptions, *, on_boundary: Callable[[], None] = lambda: None) -> Measurement:
         """Measure until the last three windows are stable.
 
         Args:
-            on_start: called once, after the warm-up.
+            on_boundary: called after the warm-up, and at the end of each window.
 
         Raises:
             TritonError: a request failed.
@@ -85,14 +93,18 @@ class ClosedLoop:
         for send in self._senders:
             for _ in range(options.warmup):
                 send()
-        on_start()
+        on_boundary()
         threads = [threading.Thread(target=self._run, args=(send,), daemon=True) for send in self._senders]
         for thread in threads:
             thread.start()
         windows: list[_Window] = []
+        began = time.perf_counter()
         try:
             while not self._is_finished(windows, options):
-                windows.append(self._window(options.window_s))
+                windows.append(self._window(began, options.window_s))
+                began += windows[-1].duration_s
+                if self._problem is None:
+                    on_boundary()
         finally:
             self._stop.set()
             for thread in threads:
@@ -103,6 +115,7 @@ class ClosedLoop:
         return Measurement(
             seconds=tuple(value for window in kept for value in window.seconds),
             duration_s=sum(window.duration_s for window in kept),
+            windows=len(kept),
             stable=is_stable([(w.throughput, w.latency) for w in kept], options.stability),
         )
 
@@ -114,12 +127,12 @@ class ClosedLoop:
             return True
         return is_stable([(w.throughput, w.latency) for w in windows[-3:]], options.stability)
 
-    def _window(self, window_s: float) -> _Window:
-        began = time.perf_counter()
-        self._stop.wait(window_s)
+    def _window(self, began: float, window_s: float) -> _Window:
+        """Return the window since ``began``, the end of the last one, so that every request is in one window."""
+        self._stop.wait(max(0.0, began + window_s - time.perf_counter()))
         with self._lock:
             seconds, self._finished = self._finished, []
-        return _Window(seconds=seconds, duration_s=time.perf_counter() - began)
+            return _Window(seconds=seconds, duration_s=time.perf_counter() - began)
 
     def _run(self, send: Send) -> None:
         while not self._stop.is_set():

@@ -1,8 +1,8 @@
 """The pipeline that Triton's Python backend runs: images in, label maps on the images' own grids out.
 
-A request holds one image, either as ``volume`` (channel, z, y, x) with ``affine``, or as the bytes of a ``file``:
-NIfTI, NRRD, or a zip of a DICOM series. ``affine`` maps the voxel (x, y, z) to mm in RAS+, as in NIfTI. The parameter
-``probabilities`` of a request asks for the output of this name.
+A request holds one image, either as ``volume`` (channel, z, y, x) with ``affine``, or as the bytes of a ``file``, which
+is one image file, or a zip of DICOM series or of one file per channel. ``affine`` maps the voxel (x, y, z) to mm in
+RAS+, as in NIfTI. The parameter ``probabilities`` of a request asks for the output of this name.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,23 @@ from decathlete.core.parallel import Outcome
 from decathlete.core.scratch import scratch_folder
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import DecathleteError, ImageError, OptionError
-from decathlete.export.triton_engine import engine_of
+from decathlete.export.triton_engine import FALLBACK_PRECISION, engine_of, explain_precision
 from decathlete.inference.batching.case_predictor import LocalCasePredictor
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
-from decathlete.inference.options import PredictOptions
+from decathlete.inference.options import AUTO, PredictOptions
 from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.inference.sources import as_image
-from decathlete.io.images import Image, read_grid, read_image
+from decathlete.io.images import Image, read_channels, read_grid
+from decathlete.serving.inputs import ReceivedFile, find_channels
+from decathlete.serving.private_log import collect_warnings, private_logging
 from decathlete.serving.triton.tensors import check_exchange, make_tensor, read_tensor
-from decathlete.transfer.zips import unpack_zip
 
 UNPACKED_BYTES = 8 * 2**30
 """Maximum size of a zip's content, and of an image in memory."""
 _FLOAT_BYTES = 4
 _XYZ = [2, 1, 0, 3]  # columns of an affine for voxels (x, y, z) from one for arrays (z, y, x), and back
-_SUFFIXES = ((b"\x1f\x8b", ".nii.gz"), (b"PK\x03\x04", ".zip"), (b"NRRD", ".nrrd"))
 
 
 class PipelineModel:
@@ -62,10 +62,12 @@ class PipelineModel:
             options=PredictOptions(
                 device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                 engine=engine_of(parameters),
-                precision=parameters.get("precision", "auto"),
+                precision=self._precision(parameters, on_cpu=not on_gpu),
             ),
         )
         self._cases = LocalCasePredictor(predictor)
+        self._logging = ExitStack()
+        self._logging.enter_context(private_logging())  # warnings about an image are for its sender alone
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Segment the images of the requests that Triton has batched, as ``decathlete predict`` does it.
@@ -87,6 +89,19 @@ class PipelineModel:
     def finalize(self) -> None:
         """Release the model."""
         del self._cases
+        self._logging.close()
+
+    def _precision(self, parameters: Mapping[str, str], *, on_cpu: bool) -> str:
+        """Return the precision of the configuration, or another one if this device does not compute in it.
+
+        The configuration may be for any device. A model that cannot be loaded keeps the server from starting.
+        """
+        precision = parameters.get("precision", AUTO)
+        reason = explain_precision(precision, engine=parameters.get("engine", AUTO), on_cpu=on_cpu)
+        if not reason:
+            return precision
+        self._backend.Logger.log_warn(f"the pipeline computes in {FALLBACK_PRECISION}: {reason}")
+        return FALLBACK_PRECISION
 
     def _inputs(self, request: Any) -> _Inputs:
         volume, affine, file = (read_tensor(request, n, self._backend) for n in ("volume", "affine", "file"))
@@ -127,11 +142,15 @@ class _Inputs:
     file: Tensor | None
     probabilities: bool
 
-    def image(self) -> Image:
-        """Return the image.
+    def read(self, channels: Sequence[str]) -> tuple[Image, Sequence[str]]:
+        """Return the image and warnings of its reader.
+
+        Args:
+            channels: of the model.
 
         Raises:
-            OptionError: there is none, or several. ImageError: it cannot be read.
+            OptionError: there is none, or several.
+            ImageError, ArchiveError, ServiceError: it cannot be read, or is not one for the model.
         """
         if (self.volume is None) == (self.file is None) or (self.volume is None) != (self.affine is None):
             raise OptionError(
@@ -145,15 +164,19 @@ class _Inputs:
                     remedy="send a request for each image; the server batches them",
                 )
         if self.file is not None:
-            return read_bytes(self.file[0].numpy().tobytes())
+            return read_file(self.file[0].numpy().tobytes(), channels)
         assert self.volume is not None  # for the type checker: checked above
         assert self.affine is not None
-        return image_of(self.volume[0].numpy(), self.affine[0].numpy())
+        return image_of(self.volume[0].numpy(), self.affine[0].numpy()), ()
 
 
 def _read(predictor: Predictor, inputs: _Inputs) -> CaseRequest[None]:
-    store = ProbabilityArray if inputs.probabilities else None
-    return CaseRequest(prepared=predictor.prepare(inputs.image()), payload=None, probabilities=store)
+    image, warnings = inputs.read(predictor.ensembles[0].plan.channels)
+    prepared = predictor.prepare(image)
+    prepared = replace(prepared, warnings=(*warnings, *prepared.warnings))
+    return CaseRequest(
+        prepared=prepared, payload=None, probabilities=ProbabilityArray if inputs.probabilities else None
+    )
 
 
 def _prediction(_: Predictor, result: CaseResult[None]) -> Prediction:
@@ -192,35 +215,37 @@ def image_of(volume_CZYX: np.ndarray[Any, Any], affine_XYZ: np.ndarray[Any, Any]
     return as_image(volume_CZYX, geometry=geometry)
 
 
-def read_bytes(content: bytes) -> Image:
-    """Read an image from the bytes of a file; a zip holds the files of one DICOM series.
+def read_file(content: bytes, channels: Sequence[str]) -> tuple[Image, Sequence[str]]:
+    """Read an image from the bytes of a file, and return it with the warnings of its reader.
+
+    Args:
+        content: an image file, or a zip of DICOM series or of one file per channel. Of several series, those of the
+            channels are chosen as by ``decathlete predict``.
+        channels: of the model.
 
     Raises:
-        ImageError, ArchiveError: they cannot be read.
+        ImageError, ArchiveError, ServiceError: it cannot be read, or is not an image for the model.
     """
-    suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), ".nii")
-    with scratch_folder() as folder, _named_by_input():
-        path = folder / f"image{suffix}"
-        path.write_bytes(content)
-        if suffix == ".zip":
-            unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
-            path = _series_folder(folder / "series")
-        _require_size(path)
-        return read_image(path)
+    with scratch_folder() as folder, collect_warnings() as logged, _named_by_input():
+        received = ReceivedFile(name="received", path=folder / "received")
+        received.path.write_bytes(content)
+        paths = find_channels([received], folder, channels=channels, image_bytes=UNPACKED_BYTES)
+        _require_size(paths)
+        image = read_channels(paths, n_channels=len(channels))
+    return image, [text.replace(f"{folder}/numbered", "input file").replace(f"{folder}/", "") for text in logged]
 
 
-def _require_size(path: Path) -> None:
-    """Check the size that an image will have in memory, by its header: a small compressed file may be a large image.
+def _require_size(paths: Sequence[Path]) -> None:
+    """Check the size that an image will have in memory, by its headers: a small compressed file may be a large image.
 
     Raises:
         ImageError: it is too large.
     """
-    n_channels, geometry = read_grid(path)
-    n_bytes = n_channels * math.prod(geometry.shape_ZYX) * _FLOAT_BYTES
+    grids = [read_grid(path) for path in paths]
+    n_bytes = _FLOAT_BYTES * sum(n_channels * math.prod(geometry.shape_ZYX) for n_channels, geometry in grids)
     if n_bytes > UNPACKED_BYTES:
         raise ImageError(
             f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(UNPACKED_BYTES)} are allowed",
-            where=path,
             remedy="crop the image",
         )
 
@@ -233,9 +258,3 @@ def _named_by_input() -> Iterator[None]:
     except DecathleteError as problem:
         problem.where = "input file"
         raise
-
-
-def _series_folder(folder: Path) -> Path:
-    """Return the folder of the files, where a zip holds one folder in another."""
-    inside = list(folder.iterdir())
-    return _series_folder(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,21 +198,22 @@ def _verify_all(
                 name = f"{base}_{kind}"
                 predictor = predictor or _load(folder, kind, client, name, options)
                 comparison = Comparison(client=client, model=name, predictor=predictor, dump=options.dump)
-                compare = _comparer(comparison, kind, options)
                 results = []
-                for case in cases:
-                    results.append(compare(case))
+                for compared in _compare(comparison, kind, cases, options):
+                    results.append(compared)
                     done += 1
                     if progress is not None:
-                        progress(done, total, case.id)
+                        progress(done, total, compared.case_id)
             sent_as = "windows" if kind == "network" else options.send_as
             yield ModelVerification(model=name, protocol=client_options.protocol, sent_as=sent_as, cases=tuple(results))
 
 
-def _comparer(comparison: Comparison, kind: str, options: TritonVerifyOptions) -> Callable[[Case], CaseComparison]:
+def _compare(
+    comparison: Comparison, kind: str, cases: Sequence[Case], options: TritonVerifyOptions
+) -> Iterator[CaseComparison]:
     if kind == "network":
-        return comparison.network
-    return partial(comparison.pipeline, as_file=options.send_as == "file")
+        return comparison.networks(cases)
+    return comparison.pipelines(cases, as_files=options.send_as == "file")
 
 
 def _load(folder: Path, kind: str, client: TritonClient, name: str, options: TritonVerifyOptions) -> Predictor:

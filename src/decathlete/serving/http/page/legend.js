@@ -12,10 +12,10 @@ export class Legend {
   }
 
   /**
-   * `labels`: name, value, color; `volumes_ml`, `voxels`: class name -> mL, and number of voxels, which are shown if an
-   * image has no spacing. Classes without a voxel come last, and grey.
+   * Show the classes of a job. `labels`: name, value, color; `volumes_ml`, `voxels`: class name -> mL, and number of
+   * voxels, which are shown if an image has no spacing. Classes without a voxel come last, and grey.
    */
-  show(labels, { volumes_ml = {}, voxels: counts = {} }) {
+  show({ labels, volumes_ml = {}, voxels: counts = {} }) {
     const [sizes, format] = Object.keys(volumes_ml).length ? [volumes_ml, volume] : [counts, voxels];
     const largest = Math.max(...Object.values(sizes), 1e-9);
     const sorted = [...labels].sort((a, b) => Number(!sizes[a.name]) - Number(!sizes[b.name]));
@@ -23,6 +23,7 @@ export class Legend {
     this.rows = sorted.map((label) => this.row(label, sizes[label.name] ?? 0, largest, format));
     this.list.replaceChildren(...this.rows.map((row) => row.item));
     this.empty.hidden = sorted.some((label) => sizes[label.name] > 0);
+    this.empty.textContent = labels.length ? "No voxel has one of these classes." : "The classes cannot be shown: their names are not stored, or damaged. Download the label map, or send the image again.";
     this.filter.hidden = sorted.length < FILTER_FROM;
     this.filter.value = "";
     this.nameToggle();

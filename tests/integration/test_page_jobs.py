@@ -109,14 +109,15 @@ def test_a_late_answer_about_a_job_does_not_replace_a_newer_one(model: Path, tmp
 def test_the_page_stops_to_ask_about_a_job_that_it_does_not_show(model: Path, tmp_path: Path) -> None:
     with page_of(model, tmp_path / "data") as (page, _):
         asked: list[str] = []
+        page.on("request", lambda request: STATUS.search(request.url) and asked.append(request.url))
         page.route("**/events", lambda route: route.abort())
-        page.route(STATUS, lambda route: (asked.append(route.request.url), route.abort()))  # as if out of reach
+        held = hold(page, STATUS)
         drop(page, "Slow.nii.gz", SLOW)
-        wait_for_held(page, asked)
+        wait_for_held(page, held)
         page.click("#home")
-        n_asked = len(asked)
-        page.wait_for_timeout(2 * _LATER_MS + 1500)  # it asks every 2 seconds
-        assert len(asked) == n_asked
+        held[0].abort()  # as if the service was out of reach
+        page.wait_for_timeout(2 * _LATER_MS)  # otherwise it asks every 2 seconds
+        assert len(asked) == 1
 
 
 def test_a_late_download_has_its_own_name(model: Path, tmp_path: Path) -> None:
@@ -211,6 +212,19 @@ def test_a_result_keeps_the_classes_of_its_own_model(model: Path, tmp_path: Path
             assert page.inner_text("#result-model") == "tiny"
             assert legend_amounts(page) == amounts
             np.testing.assert_array_equal(picture(page), before)
+
+
+def test_a_result_without_its_classes_says_so(model: Path, tmp_path: Path) -> None:
+    with page_of(model, tmp_path / "data") as (page, _):
+        show_quick(page)
+        (stored,) = (tmp_path / "data").rglob("structures.json")
+        stored.unlink()
+        page.reload()
+        wait_for_result(page)
+        assert "names of its classes are not stored" in page.inner_text("#warnings-list")
+        assert legend_amounts(page) == {}
+        assert page.is_hidden("#legend-empty")
+        assert download(page, "nifti", tmp_path / "quick.nii.gz") == "Quick_seg.nii.gz"
 
 
 def test_other_files_are_accepted(model: Path, tmp_path: Path) -> None:

@@ -198,12 +198,14 @@ async function showResult(job, signal) {
   }
 }
 
+const NO_LABELS = "The segmentation is not drawn: the names of its classes are not stored, or damaged. Download the label map, or send the image again.";
+
 function describeResult(job) {
   $("result-title").textContent = nameOf(job.id);
   $("result-model").textContent = job.model;
   const expires = job.expires ? moment(job.expires) : "";
   $("result-expires").textContent = expires ? `Kept on the server until ${expires}` : "";
-  const warnings = (job.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: sentence(text) }));
+  const warnings = [...(job.labels.length ? [] : [NO_LABELS]), ...(job.warnings ?? [])].map((text) => Object.assign(document.createElement("li"), { textContent: sentence(text) }));
   $("warnings-list").replaceChildren(...warnings);
   $("warnings").hidden = !warnings.length;
   const isOffered = job.formats.includes("dicom-seg");

@@ -22,8 +22,7 @@ export class Legend {
     this.hidden.clear();
     this.rows = sorted.map((label) => this.row(label, sizes[label.name] ?? 0, largest, format));
     this.list.replaceChildren(...this.rows.map((row) => row.item));
-    this.empty.hidden = sorted.some((label) => sizes[label.name] > 0);
-    this.empty.textContent = labels.length ? "No voxel has one of these classes." : "The classes cannot be shown: their names are not stored, or damaged. Download the label map, or send the image again.";
+    this.empty.hidden = !labels.length || sorted.some((label) => sizes[label.name] > 0);
     this.filter.hidden = sorted.length < FILTER_FROM;
     this.filter.value = "";
     this.nameToggle();

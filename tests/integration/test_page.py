@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from decathlete.io.images import read_label
 from decathlete.serving.dicom_node.failures import FailedCopy
 from decathlete.serving.dicom_node.node_job import NodeStatus
 from decathlete.serving.service import Service
 from decathlete.workflows.predict import predict
+from page_support import (
+    colourfulness,
+    download,
+    drop,
+    legend_amounts,
+    picture,
+    set_opacity,
+    volume_text,
+    wait_for_result,
+)
 from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for
 from viewer_support import browser_page
 
 pytestmark = pytest.mark.full
 
-_DROP = """([name, text]) => {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name));
-  const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
-  document.getElementById("drop").dispatchEvent(new DragEvent("drop", options));
-}"""
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model") / "model")
-
-
-def drop(page: Any, name: str, content: bytes) -> None:
-    page.wait_for_selector("#start:not([hidden])")
-    page.evaluate(_DROP, [name, base64.b64encode(content).decode()])
-
-
-def wait_for_result(page: Any) -> None:
-    page.wait_for_selector("body[data-viewer='ready']")
-    page.wait_for_timeout(500)  # the next frame is drawn
-
-
-def picture(page: Any) -> np.ndarray:
-    """The pixels of the canvas, as a person sees them."""
-    return imread(io.BytesIO(page.locator("#canvas").screenshot()))[..., :3] * 255
-
-
-def colourfulness(page: Any) -> float:
-    """Mean difference between red, green and blue below the crosshair's colour: 0 in a grey image."""
-    pixels = picture(page)
-    return float(np.mean(pixels.max(axis=-1) - pixels.min(axis=-1)))
-
-
-def set_opacity(page: Any, value: int) -> None:
-    page.evaluate(
-        "(v) => { const o = document.getElementById('opacity'); o.value = v; o.dispatchEvent(new Event('input')); }",
-        value,
-    )
-    page.wait_for_timeout(300)
 
 
 def test_a_dropped_image_is_segmented_shown_and_downloaded(model, tmp_path) -> None:
@@ -89,22 +59,25 @@ def test_a_dropped_image_is_segmented_shown_and_downloaded(model, tmp_path) -> N
         page.click("#toggle-all")
         page.wait_for_timeout(300)
         assert colourfulness(page) == pytest.approx(clear, abs=1)
+        page.click("#legend li:nth-child(1) button")  # one class alone
+        page.wait_for_timeout(300)
+        assert [row.get_attribute("aria-pressed") for row in page.locator("#legend button").all()] == ["true", "false"]
+        assert clear + 1 < colourfulness(page) < opaque - 1
         page.click("#toggle-all")
-        with page.expect_download() as download:
-            page.click("[data-format='nifti']")
-        assert download.value.suggested_filename == "Jane Doe_seg.nii.gz"
-        download.value.save_as(tmp_path / "downloaded.nii.gz")
+        assert download(page, "nifti", tmp_path / "downloaded.nii.gz") == "Jane Doe_seg.nii.gz"
         job_id = page.evaluate("location.hash").removeprefix("#job=")
         found, expected = (
             read_label(p) for p in (tmp_path / "downloaded.nii.gz", tmp_path / "predicted" / "Jane Doe.nii.gz")
         )
         np.testing.assert_array_equal(found.array_ZYX, expected.array_ZYX)
         np.testing.assert_array_equal(found.geometry.matrix, expected.geometry.matrix)
+        voxel_mL = abs(np.linalg.det(found.geometry.matrix[:3, :3])) / 1000
+        volumes = {f"c{value}": volume_text(np.sum(found.array_ZYX == value) * voxel_mL) for value in (1, 2)}
+        assert legend_amounts(page) == volumes
         assert page.is_disabled("[data-format='dicom-seg']")
         assert "not DICOM" in page.inner_text("#dicom-why")
-        with page.expect_download() as report:
-            page.click("[data-format='report']")
-        assert report.value.suggested_filename == "Jane Doe_report.html"
+        assert download(page, "report", tmp_path / "report.html") == "Jane Doe_report.html"
+        assert (tmp_path / "report.html").read_text().count("<td class") == 4  # value and volume of each class
         page.reload()  # the address has the job
         wait_for_result(page)
         page.on("dialog", lambda dialog: dialog.accept())

@@ -24,6 +24,7 @@ import pytest
 from PIL import Image as Pillow
 
 from decathlete.core.files import TEMPORARY_PREFIX
+from decathlete.core.labels import LabelSet
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image, write_volume
 from decathlete.serving.http.app import create_app
@@ -121,6 +122,40 @@ def test_the_result_is_what_predict_writes(settings: ServiceSettings, model: Pat
     )
     assert "Research use only" in report
     assert predicted.record.label_digest in report
+
+
+def test_a_result_keeps_the_labels_of_its_own_model(model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with gated(settings_for(model, data)) as (client, _, gate):
+        job = f"{JOBS}/{send(client, image_bytes()).json()['id']}"
+        assert client.get(job).json()["labels"] == []  # there is no result yet
+        gate.open.set()
+        status = wait_for(client, job.rsplit("/", 1)[1])
+        (offered,) = client.get("/api/v1/models").json()
+    assert [(label["name"], label["value"]) for label in status["labels"]] == [("c1", 1), ("c2", 2)]
+    assert status["labels"] == offered["labels"]
+    other = save_model(tmp_path / "other", labels=LabelSet.from_names(["c2", "liver"]))
+    for name in ("tiny", "another"):  # another model of the same name; the name is not offered any more
+        settings = settings_for(other, data, models=(ModelSource(folder=other, name=name),))
+        with service_client(settings) as client:
+            assert client.get(job).json() == status
+            with client.stream("GET", f"{job}/events") as events:
+                (event,) = (line for line in events.iter_lines() if line.startswith("data: "))
+            assert json.loads(event.removeprefix("data: ")) == status
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_a_result_without_its_labels_can_be_seen_and_deleted(settings: ServiceSettings, content: bytes | None) -> None:
+    with service_client(settings) as client:
+        job_id = wait_for(client, send(client, image_bytes()).json()["id"])["id"]
+        stored = settings.data / "jobs" / job_id / "result" / "structures.json"
+        stored.unlink()
+        if content is not None:
+            stored.write_bytes(content)
+        status = client.get(f"{JOBS}/{job_id}").json()
+        assert (status["state"], status["labels"], list(status["voxels"])) == ("done", [], ["c1", "c2"])
+        assert client.delete(f"{JOBS}/{job_id}").json()["state"] == "done"
+        assert files_in(settings.data) == []
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
@@ -604,6 +639,10 @@ def test_the_pages_of_the_api_need_no_other_site(protected: tuple[httpx.Client, 
     described = client.get("/openapi.json").json()["paths"]
     assert {f"{JOBS}/{{job_id}}/result", JOBS, "/api/v1/models", "/metrics"} <= set(described)
     assert all(path in page.text for path in described)
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    label = schemas["JobStatus"]["properties"]["labels"]["items"]["$ref"].rsplit("/", 1)[-1]
+    assert list(schemas[label]["properties"]) == ["name", "value", "color"]
+    assert "array of LabelBody" in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
 
 

@@ -18,9 +18,9 @@ from decathlete.errors import DecathleteError, OutputError, ServiceError
 from decathlete.serving.inputs import ReceivedFile, make_image
 from decathlete.serving.jobs import Job, JobStore
 from decathlete.serving.metrics import ServiceMetrics
-from decathlete.serving.model_cache import LoadPredictor, ModelCache, load_predictor
+from decathlete.serving.model_cache import LabelInfo, LoadPredictor, ModelCache, describe_labels, load_predictor
 from decathlete.serving.private_log import log_unexpected
-from decathlete.serving.results import FinishedJob, find_format, formats_for
+from decathlete.serving.results import FinishedJob, ResultStructures, find_format, formats_for
 from decathlete.serving.settings import ServiceSettings
 from decathlete.serving.storage import Storage
 from decathlete.serving.uploads_under_way import UploadsUnderWay
@@ -186,6 +186,9 @@ class Service:
             ServiceError: there is none of this id.
         """
         job = self.job(job_id)
+        return self._status(job, self._labels(job))
+
+    def _status(self, job: Job, labels: Sequence[LabelInfo] = ()) -> dict[str, Any]:
         running = self.worker.running
         is_current = job.state == "running" and running is not None and running.id == job.id
         return {
@@ -195,6 +198,7 @@ class Service:
             "progress": 1.0 if job.state == "done" else round(running.progress, 3) if is_current and running else 0.0,
             "seconds_left": self._seconds_left(job),
             "model": job.model,
+            "labels": [asdict(label) for label in labels],
             "input_kind": job.input_kind,
             "formats": formats_for(job.input_kind),
             "error": None if job.error is None else asdict(job.error),
@@ -205,6 +209,16 @@ class Service:
             "expires": job.expires,
         }
 
+    def _labels(self, job: Job) -> Sequence[LabelInfo]:
+        """Describe the structures of a finished job, by the model that computed it; empty: they are not known."""
+        if job.state != "done":
+            return ()
+        with self.files_of(job.id):
+            try:
+                return describe_labels(ResultStructures.of_result(self.storage.result_folder(job.id)).labels)
+            except DecathleteError:  # what needs the names says why they are missing; the label map is there
+                return ()
+
     def delete(self, job_id: str) -> dict[str, Any]:
         """Cancel a job and delete everything of it; return its last status.
 
@@ -212,7 +226,7 @@ class Service:
             ServiceError: there is none of this id.
             OutputError: the disk is full, also without its files.
         """
-        status = self.status(job_id)
+        status = self._status(self.job(job_id))  # no file is read: a damaged one must not prevent the deletion
         try:
             self.store.delete(job_id)
         except OutputError:  # the disk is full: without the files of the job, the database can be written

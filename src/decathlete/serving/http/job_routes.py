@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
+from decathlete.serving.http.service_routes import LabelBody
 from decathlete.serving.http.threads import run_for_image
 from decathlete.serving.http.uploads import receive_files, submit, upload_folder
 from decathlete.serving.jobs import JobError, JobState
@@ -55,6 +56,8 @@ class JobStatus(BaseModel):
         position: place in the queue, 1: the next one; 0: it does not wait.
         progress: share of the work that is done, 0..1.
         seconds_left: estimate; null: not known yet.
+        labels: structures of the result, by the model that computed it; empty: there is no result, or an earlier
+            version of Decathlete computed it without storing them.
         input_kind: nifti, nrrd, metaimage, dicom, or another image format.
         formats: formats of the result that are offered for this input.
         volumes_ml: volume of each structure, mL; empty if the image has no spacing.
@@ -69,6 +72,7 @@ class JobStatus(BaseModel):
     progress: float
     seconds_left: float | None
     model: str
+    labels: list[LabelBody]
     input_kind: str
     formats: list[str]
     error: JobErrorBody | None

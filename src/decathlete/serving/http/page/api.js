@@ -20,26 +20,28 @@ function problemOf(status, text) {
   }
 }
 
-async function call(path, options = {}) {
-  const response = await fetch(`${ROOT}/${path}`, { credentials: "same-origin", ...options }).catch((cause) => {
-    if (cause.name === "AbortError") throw cause;
-    throw new ServiceError(0, UNREACHABLE);
-  });
-  if (!response.ok) throw problemOf(response.status, await response.text());
-  return response;
+/** Ask the service; its answer is read as `kind`: json or blob. An aborted `signal` ends it with an AbortError. */
+async function call(path, kind, { signal, ...options } = {}) {
+  try {
+    const response = await fetch(`${ROOT}/${path}`, { credentials: "same-origin", signal, ...options });
+    if (!response.ok) throw problemOf(response.status, await response.text());
+    const content = await response[kind]();
+    signal?.throwIfAborted(); // an answer that was complete before does not fail by itself
+    return content;
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw cause instanceof ServiceError ? cause : new ServiceError(0, UNREACHABLE);
+  }
 }
 
-export const models = async () => (await call("models")).json();
-export const dicomNode = async () => (await call("dicom-node")).json(); // null: none runs
-export const job = async (id) => (await call(`jobs/${id}`)).json();
-export const remove = async (id) => { await call(`jobs/${id}`, { method: "DELETE" }); };
-export const input = async (id, signal) => (await call(`jobs/${id}/input?channel=0`, { signal })).blob();
-export const result = async (id, format, signal) => (await call(`jobs/${id}/result?format=${format}`, { signal })).blob();
-export const report = async (id) => (await call(`jobs/${id}/report`)).blob();
-
-export async function login(token) {
-  await call("login", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
-}
+export const models = (signal) => call("models", "json", { signal });
+export const dicomNode = (signal) => call("dicom-node", "json", { signal }); // null: none runs
+export const job = (id, signal) => call(`jobs/${id}`, "json", { signal });
+export const remove = (id) => call(`jobs/${id}`, "json", { method: "DELETE" });
+export const input = (id, signal) => call(`jobs/${id}/input?channel=0`, "blob", { signal });
+export const result = (id, format, signal) => call(`jobs/${id}/result?format=${format}`, "blob", { signal });
+export const report = (id) => call(`jobs/${id}/report`, "blob");
+export const login = (token, signal) => call("login", "json", { signal, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
 
 /** Upload files; `onProgress` receives the share that is sent, 0 to 1. An aborted `signal` stops the upload. */
 export function submit(model, upload, onProgress, signal) {
@@ -56,25 +58,31 @@ export function submit(model, upload, onProgress, signal) {
   });
 }
 
-const FINAL = ["done", "failed", "cancelled"];
+const isFinal = (state) => ["done", "failed", "cancelled"].includes(state.state);
 const RETRY_MS = 2000;
 
-/** Report every change of a job until it ends: by server-sent events, or by questions where events do not arrive. */
-export function follow(id, onJob, onError) {
+/**
+ * Report every change of a job until it ends: by server-sent events, or by questions where events do not arrive. Once
+ * `signal` is aborted, nothing is reported any more.
+ */
+export function follow(id, signal, onJob, onError) {
   const events = new EventSource(`${ROOT}/jobs/${id}/events`);
   let timer = 0;
   const stop = () => { events.close(); clearTimeout(timer); };
-  const update = (state) => { if (FINAL.includes(state.state)) stop(); onJob(state); };
+  const askIn = (milliseconds) => { timer = setTimeout(ask, milliseconds); };
+  const pass = (state) => { if (isFinal(state)) stop(); onJob(state); };
   const ask = async () => {
+    let state;
     try {
-      const state = await job(id);
-      update(state);
-      if (!FINAL.includes(state.state)) timer = setTimeout(ask, RETRY_MS);
+      state = await job(id, signal);
     } catch (problem) {
-      if (problem.status) { stop(); onError(problem); } else timer = setTimeout(ask, RETRY_MS);
+      if (signal.aborted) return;
+      return problem.status ? onError(problem) : askIn(RETRY_MS);
     }
+    askIn(RETRY_MS);
+    pass(state);
   };
-  events.onmessage = (event) => update(JSON.parse(event.data));
-  events.onerror = () => { events.close(); clearTimeout(timer); timer = setTimeout(ask, RETRY_MS / 4); };
-  return stop;
+  events.onmessage = (event) => pass(JSON.parse(event.data));
+  events.onerror = () => { stop(); askIn(RETRY_MS / 4); };
+  signal.addEventListener("abort", stop);
 }

@@ -8,12 +8,11 @@ import { Viewer } from "./viewer.js";
 
 const PANELS = ["loading", "login", "start", "working", "problem", "result"];
 const $ = (id) => document.getElementById(id);
+const formatButtons = document.querySelectorAll("[data-format]");
 let models = [];
-let current = null; // the job on the screen
-let stopFollowing = () => {};
-let upload = null; // AbortController of an upload
-let segmentation = null; // the label map that the viewer shows, for the download
 let viewer = null;
+let current = null; // the job on the screen: its id, and its label map once the viewer has it
+let leaving = new AbortController(); // its signal belongs to what is on the screen, and is aborted with it
 
 function show(panel) {
   for (const name of PANELS) $(name).hidden = name !== panel;
@@ -28,17 +27,44 @@ const remember = (id, name) => sessionStorage.setItem(`name-${id}`, name);
 const nameOf = (id) => sessionStorage.getItem(`name-${id}`) ?? "Image";
 const stemOf = (name) => name.replace(/\.(nii\.gz|nii|nrrd|nhdr|mha|mhd|zip|dcm)$/i, "") || "image";
 
+/**
+ * Make room on the screen for something else: whatever waits for the service or the viewer ends. Returns the signal of
+ * what comes. Code that continues after an `await` passes it on, or looks at it: an answer that comes late is of another job.
+ */
+function leave() {
+  leaving.abort();
+  leaving = new AbortController();
+  current = null;
+  viewer?.clear();
+  delete document.body.dataset.viewer;
+  return leaving.signal;
+}
+
+const jobInAddress = () => location.hash.match(/^#job=([\w-]+)$/)?.[1];
+const shownViewer = () => (document.body.dataset.viewer === "ready" ? viewer : null);
+const isUploading = () => !$("working").hidden && !current;
+
 async function start() {
+  const signal = leave();
   show("loading");
   try {
-    models = await api.models();
+    models = await api.models(signal);
   } catch (problem) {
-    return problem.status === 401 ? show("login") : showProblem(problem, "The service cannot be used now");
+    return fail(problem, signal, "The service cannot be used now");
   }
   fillModels();
-  showNode();
-  const id = location.hash.match(/^#job=([\w-]+)$/)?.[1];
-  return id ? open(id) : show("start");
+  const id = jobInAddress();
+  if (id) open(id); else showStart();
+}
+
+function showStart() {
+  show("start");
+  showNode(leaving.signal);
+}
+
+function fail(problem, signal, title) {
+  if (signal.aborted) return;
+  if (problem.status === 401) { leave(); show("login"); } else showProblem(problem, title);
 }
 
 function fillModels() {
@@ -47,8 +73,9 @@ function fillModels() {
   describeModel();
 }
 
-async function showNode() {
-  const node = await api.dicomNode().catch(() => null);
+async function showNode(signal) {
+  const node = await api.dicomNode(signal).catch(() => null);
+  if (signal.aborted) return;
   $("node").hidden = !node;
   if (!node) return;
   $("node-jobs").textContent = nodeText(node);
@@ -88,32 +115,34 @@ async function submit(entries, folderName) {
   say("start-wrong", problem);
   if (problem) return;
   const size = prepared.entries.reduce((sum, entry) => sum + entry.file.size, 0);
-  upload = new AbortController();
+  const signal = leave();
   showWork({ step: "upload", name: prepared.name, title: "Uploading", share: 0, detail: megabytes(size) });
   try {
-    const job = await api.submit(model.name, prepared, (share) => showWork({ step: "upload", name: prepared.name, title: "Uploading", share, detail: `${megabytes(share * size)} of ${megabytes(size)}` }), upload.signal);
+    const job = await api.submit(model.name, prepared, (share) => showWork({ step: "upload", name: prepared.name, title: "Uploading", share, detail: `${megabytes(share * size)} of ${megabytes(size)}` }), signal);
     remember(job.id, prepared.name);
+    follow(job.id, signal);
     location.hash = `job=${job.id}`; // a reload continues with this job
-    open(job.id);
-  } catch (cause) {
-    if (cause.name === "AbortError") show("start"); else showProblem(cause, "The image was not accepted");
-  } finally {
-    upload = null;
+  } catch (problem) {
+    fail(problem, signal, "The image was not accepted");
   }
 }
 
 function open(id) {
-  stopFollowing();
-  current = { id };
-  stopFollowing = api.follow(id, (job) => { current = job; update(job); }, (problem) => {
-    if (problem.status === 401) show("login");
-    else if (problem.status === 404) showProblem({ message: "Results are kept for a limited time, and can be deleted before.", code: problem.code }, "This result does not exist any more");
-    else showProblem(problem, "The service cannot be used now");
+  const signal = leave();
+  show("loading");
+  follow(id, signal);
+}
+
+function follow(id, signal) {
+  current = { id, labelMap: null };
+  api.follow(id, signal, (job) => update(job, signal), (problem) => {
+    if (problem.status === 404) showProblem({ message: "Results are kept for a limited time, and can be deleted before.", code: problem.code }, "This result does not exist any more");
+    else fail(problem, signal, "The service cannot be used now");
   });
 }
 
-function update(job) {
-  if (job.state === "done") return void showResult(job);
+function update(job, signal) {
+  if (job.state === "done") return void showResult(job, signal);
   if (job.state === "failed") return showProblem(job.error ?? {}, "The image could not be segmented");
   if (job.state === "cancelled") return home();
   const name = nameOf(job.id);
@@ -137,7 +166,7 @@ function showWork({ step, name, title, share, detail = "", left }) {
 }
 
 function showProblem({ code = "", message = "", remedy = "" }, title) {
-  stopFollowing();
+  leave();
   $("problem-title").textContent = title;
   $("problem-code").textContent = code;
   $("problem-text").textContent = sentence(message);
@@ -145,42 +174,46 @@ function showProblem({ code = "", message = "", remedy = "" }, title) {
   show("problem");
 }
 
-async function showResult(job) {
-  const model = models.find((entry) => entry.name === job.model) ?? { labels: [] };
+async function showResult(job, signal) {
+  const shown = current;
   describeResult(job);
-  legend.show(model.labels, job);
+  legend.show(job); // by the model that computed it: the service may have another one now
   show("result");
   $("veil").textContent = "Loading the images …";
   try {
-    const [image, labels] = await Promise.all([api.input(job.id), api.result(job.id, "nifti")]);
-    segmentation = labels;
+    const [image, labelMap] = await Promise.all([api.input(job.id, signal), api.result(job.id, "nifti", signal)]);
+    shown.labelMap = labelMap;
     viewer ??= new Viewer($("canvas"), showLocation);
-    await viewer.show(image, labels, model.labels);
+    await viewer.show(image, labelMap, job.labels, signal);
+    document.body.dataset.viewer = "ready";
+    viewer.setHidden(legend.hidden);
     $("views").hidden = Boolean(viewer.onlyPlane);
     setView(viewer.onlyPlane || "all");
     fillWindows();
     setOpacity(Number($("opacity").value));
     $("veil").textContent = "";
-    document.body.dataset.viewer = "ready";
   } catch (problem) {
-    if (problem.status === 401) return show("login");
+    if (signal.aborted || problem.status === 401) return fail(problem, signal);
     $("veil").textContent = problem instanceof api.ServiceError ? problem.message : "The images cannot be shown in this browser (WebGL 2 is needed). Download the result instead.";
   }
 }
+
+const NO_LABELS = "The segmentation is not drawn: the names of its classes are not stored, or damaged. Download the label map, or send the image again.";
 
 function describeResult(job) {
   $("result-title").textContent = nameOf(job.id);
   $("result-model").textContent = job.model;
   const expires = job.expires ? moment(job.expires) : "";
   $("result-expires").textContent = expires ? `Kept on the server until ${expires}` : "";
-  const warnings = (job.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: sentence(text) }));
+  const warnings = [...(job.labels.length ? [] : [NO_LABELS]), ...(job.warnings ?? [])].map((text) => Object.assign(document.createElement("li"), { textContent: sentence(text) }));
   $("warnings-list").replaceChildren(...warnings);
   $("warnings").hidden = !warnings.length;
   const isOffered = job.formats.includes("dicom-seg");
-  document.querySelector("[data-format='dicom-seg']").disabled = !isOffered;
+  for (const button of formatButtons) button.disabled = button.dataset.format === "dicom-seg" && !isOffered;
   say("dicom-why", isOffered ? "" : job.input_kind === "dicom" ? "This service cannot write DICOM SEG: its extra [dicom] is not installed."
     : "DICOM SEG refers to the slices of a DICOM series. This image is not DICOM.");
   say("download-wrong", "");
+  $("location").textContent = "\u00a0";
 }
 
 function showLocation(text, label) {
@@ -196,7 +229,7 @@ function setView(name) {
     button.setAttribute("aria-checked", String(isChosen));
     button.tabIndex = isChosen ? 0 : -1;
   }
-  viewer?.setView(name);
+  shownViewer()?.setView(name);
 }
 
 function fillWindows() {
@@ -208,64 +241,65 @@ function setOpacity(value) {
   const limited = Math.max(0, Math.min(100, value));
   $("opacity").value = String(limited);
   $("opacity-value").textContent = percent(limited / 100);
-  viewer?.setOpacity(limited / 100);
+  shownViewer()?.setOpacity(limited / 100);
 }
 
-const legend = new Legend({ list: $("legend"), filter: $("legend-filter"), toggleAll: $("toggle-all"), empty: $("legend-empty") }, (hidden) => viewer?.setHidden(hidden));
+const legend = new Legend({ list: $("legend"), filter: $("legend-filter"), toggleAll: $("toggle-all"), empty: $("legend-empty") }, (hidden) => shownViewer()?.setHidden(hidden));
 
-const DOWNLOADS = { nifti: ["_seg.nii.gz", () => segmentation ?? api.result(current.id, "nifti")], "dicom-seg": ["_seg.dcm", () => api.result(current.id, "dicom-seg")], report: ["_report.html", () => api.report(current.id)] };
+const DOWNLOADS = { nifti: ["_seg.nii.gz", (job) => job.labelMap ?? api.result(job.id, "nifti")], "dicom-seg": ["_seg.dcm", (job) => api.result(job.id, "dicom-seg")], report: ["_report.html", (job) => api.report(job.id)] };
 
+/** Download a result; it is also saved, under its own name, if another job is on the screen when it arrives. */
 async function download(button) {
+  const job = current;
   const [suffix, get] = DOWNLOADS[button.dataset.format];
   button.disabled = true;
   say("download-wrong", "");
   try {
-    const address = URL.createObjectURL(await get());
-    Object.assign(document.createElement("a"), { href: address, download: stemOf(nameOf(current.id)) + suffix }).click();
+    const address = URL.createObjectURL(await get(job));
+    Object.assign(document.createElement("a"), { href: address, download: stemOf(nameOf(job.id)) + suffix }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60000);
   } catch (problem) {
-    say("download-wrong", `${sentence(problem.message)} ${sentence(problem.remedy ?? "")}`);
+    if (job === current) say("download-wrong", `${sentence(problem.message)} ${sentence(problem.remedy ?? "")}`);
   } finally {
-    button.disabled = false;
+    if (job === current) button.disabled = false;
   }
 }
 
 function home() {
-  stopFollowing();
-  current = null;
-  segmentation = null;
-  viewer?.clear();
-  delete document.body.dataset.viewer;
+  leave();
   history.replaceState(null, "", location.pathname + location.search);
   say("start-wrong", "");
-  if (models.length) { show("start"); showNode(); } else start();
+  if (models.length) showStart(); else start();
 }
 
 async function cancel() {
-  if (upload) return upload.abort();
-  const id = current?.id;
-  home();
-  if (id) await api.remove(id).catch((problem) => say("start-wrong", problem.message));
+  const job = current;
+  home(); // ends an upload
+  const { signal } = leaving;
+  if (job) await api.remove(job.id).catch((problem) => signal.aborted || say("start-wrong", problem.message));
 }
 
 async function remove() {
+  const job = current;
   if (!confirm("Delete the image and its result from the server?")) return;
   try {
-    await api.remove(current.id);
-    home();
+    await api.remove(job.id);
+    if (job === current) home();
   } catch (problem) {
-    say("download-wrong", problem.message);
+    if (job === current) say("download-wrong", problem.message);
   }
 }
 
 async function signIn(event) {
   event.preventDefault();
+  const { signal } = leaving;
   say("login-wrong", "");
   try {
-    await api.login($("token").value);
+    await api.login($("token").value, signal);
     $("token").value = "";
     start();
   } catch (problem) {
+    if (signal.aborted) return;
     say("login-wrong", problem.status === 401 ? "This is not the token of the service." : problem.message);
     $("token").select();
   }
@@ -275,8 +309,8 @@ const KEYS = {
   ...Object.fromEntries(["all", "axial", "coronal", "sagittal", "3d"].map((name, i) => [i + 1, () => $("views").hidden || setView(name)])),
   "+": () => setOpacity(Number($("opacity").value) + 10), "-": () => setOpacity(Number($("opacity").value) - 10),
   o: () => legend.setAll(legend.hidden.size > 0),
-  ArrowLeft: () => viewer?.move(-1, 0, 0), ArrowRight: () => viewer?.move(1, 0, 0), ArrowUp: () => viewer?.move(0, 1, 0), ArrowDown: () => viewer?.move(0, -1, 0),
-  PageUp: () => viewer?.move(0, 0, 1), PageDown: () => viewer?.move(0, 0, -1),
+  ArrowLeft: () => shownViewer()?.move(-1, 0, 0), ArrowRight: () => shownViewer()?.move(1, 0, 0), ArrowUp: () => shownViewer()?.move(0, 1, 0), ArrowDown: () => shownViewer()?.move(0, -1, 0),
+  PageUp: () => shownViewer()?.move(0, 0, 1), PageDown: () => shownViewer()?.move(0, 0, -1),
 };
 
 function onKey(event) {
@@ -315,21 +349,28 @@ function listen() {
     event.preventDefault();
     depth = 0; mark(0);
     if ($("start").hidden) return;
+    const { signal } = leaving;
     const { entries, name } = await filesOfDrop(event.dataTransfer);
-    submit(entries, name);
+    if (!signal.aborted) submit(entries, name);
   });
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); }); // the address keeps the job
   $("cancel").addEventListener("click", cancel);
   $("again").addEventListener("click", home);
   $("next").addEventListener("click", home);
-  $("home").addEventListener("click", (event) => { event.preventDefault(); if (!upload) home(); });
+  $("home").addEventListener("click", (event) => { event.preventDefault(); if (!isUploading()) home(); });
   $("delete").addEventListener("click", remove);
   $("views").addEventListener("click", (event) => event.target.dataset.view && setView(event.target.dataset.view));
   $("views").addEventListener("keydown", onViewKey);
-  $("window").addEventListener("change", () => viewer.setWindow($("window").value));
+  $("window").addEventListener("change", () => shownViewer()?.setWindow($("window").value));
   $("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value)));
-  document.querySelectorAll("[data-format]").forEach((button) => button.addEventListener("click", () => download(button)));
+  formatButtons.forEach((button) => button.addEventListener("click", () => download(button)));
   $("keys-button").addEventListener("click", () => $("keys").showModal());
   document.addEventListener("keydown", onKey, true);
+  addEventListener("hashchange", () => { // by hand, or with the browser's Back
+    const id = jobInAddress();
+    if (id && id !== current?.id) open(id);
+    else if (!location.hash) home();
+  });
 }
 
 listen();

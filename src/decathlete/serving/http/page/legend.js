@@ -12,17 +12,17 @@ export class Legend {
   }
 
   /**
-   * `labels`: name, value, color; `volumes_ml`, `voxels`: class name -> mL, and number of voxels, which are shown if an
-   * image has no spacing. Classes without a voxel come last, and grey.
+   * Show the classes of a job. `labels`: name, value, color; `volumes_ml`, `voxels`: class name -> mL, and number of
+   * voxels, which are shown if an image has no spacing. Classes without a voxel come last, and grey.
    */
-  show(labels, { volumes_ml = {}, voxels: counts = {} }) {
+  show({ labels, volumes_ml = {}, voxels: counts = {} }) {
     const [sizes, format] = Object.keys(volumes_ml).length ? [volumes_ml, volume] : [counts, voxels];
     const largest = Math.max(...Object.values(sizes), 1e-9);
     const sorted = [...labels].sort((a, b) => Number(!sizes[a.name]) - Number(!sizes[b.name]));
     this.hidden.clear();
     this.rows = sorted.map((label) => this.row(label, sizes[label.name] ?? 0, largest, format));
     this.list.replaceChildren(...this.rows.map((row) => row.item));
-    this.empty.hidden = sorted.some((label) => sizes[label.name] > 0);
+    this.empty.hidden = !labels.length || sorted.some((label) => sizes[label.name] > 0);
     this.filter.hidden = sorted.length < FILTER_FROM;
     this.filter.value = "";
     this.nameToggle();

@@ -19,16 +19,17 @@ export class Viewer {
     this.nv.onLocationChange = (place) => this.report(place);
   }
 
-  /** Show two files; `labels`: name, value, color. */
-  async show(image, segmentation, labels) {
+  /** Show two files; `labels`: name, value, color. An aborted `signal` ends it, and nothing is drawn then. */
+  async show(image, segmentation, labels, signal) {
     await this.ready;
-    this.clear();
     const load = (file, name, options) => niivue.NVImage.loadFromFile({ file: new File([file], name), name, ...options });
     const background = await load(image, "image.nii.gz", { colormap: "gray" });
     const overlay = await load(segmentation, "segmentation.nii.gz", { opacity: 0 });
+    signal.throwIfAborted();
+    this.clear();
+    this.labels = labels;
     this.nv.addVolume(background);
     this.nv.addVolume(overlay);
-    this.labels = labels;
     this.isCT = background.global_min <= AIR_HU && background.global_max < 10000;
     this.setWindow(this.isCT ? "soft tissue" : "full range");
     this.setHidden(new Set());

@@ -28,6 +28,7 @@ def images_of(root: Path, case_id: str) -> list[Path]:
     return [root / "imagesTr" / f"{case_id}_{channel:04}.nii.gz" for channel in range(2)]
 
 
+@pytest.mark.full
 def test_a_pair_with_a_cascade_is_selected_where_it_is_best(tmp_path: Path) -> None:
     """Each channel is unknown where the other is clear: only both together are right everywhere."""
     root = support.write_dataset(tmp_path / "Pair", unknown=(0.2, 0.2))
@@ -80,6 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> decathlete.Configuratio
     )
 
 
+@pytest.mark.full
 def test_the_first_stage_is_trained_on_every_fold_and_both_are_compared(
     trained: decathlete.ConfigurationsResult,
 ) -> None:
@@ -93,6 +95,7 @@ def test_the_first_stage_is_trained_on_every_fold_and_both_are_compared(
     assert read_label(predicted).array_ZYX.shape == (36, 40, 36)
 
 
+@pytest.mark.full
 def test_a_cascade_that_is_selected_alone_predicts_as_its_run(trained: decathlete.ConfigurationsResult) -> None:
     results = trained.selection.folder.parent
     alone = decathlete.select(results / "3d_cascade", output=results.parent / "alone", workers=1)

@@ -117,11 +117,11 @@ def _complete_patient_and_study(dataset: Any) -> None:
 
 
 def _warn_if_too_long(name: str, value: Any) -> None:
-    """Log that an object repeats a value as it is, since it would not belong to the same patient or study else."""
+    """Log that an object keeps a value that is too long: a shorter one would name another patient or study."""
     limit = _GREATEST_LENGTHS.get(name)
     if limit is not None and len(str(value)) > limit:
         log.warning(
-            "the %s of the series has %d characters, and so has that of the DICOM object; DICOM allows %d",
+            "the %s of the series has %d characters (DICOM allows %d); the DICOM object has the same",
             name,
             len(str(value)),
             limit,

@@ -34,9 +34,9 @@ class Rung:
         return [value for value in means if value is not None]
 
     def difference(self) -> Difference | None:
-        """Return ours minus nnU-Net's, paired by case; ``None`` if one is missing or has other cases."""
+        """Return ours minus nnU-Net's, paired by case; ``None`` unless every seed of both has all cases."""
         ours, theirs = self._per_case(OURS), self._per_case(NNUNET)
-        if ours.keys() != theirs.keys() or not ours:
+        if not ours.keys() == theirs.keys() == self.patients.keys():
             return None
         return Difference.of(theirs, ours, patients=self.patients)
 

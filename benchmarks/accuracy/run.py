@@ -23,7 +23,7 @@ from cells import DATASETS, OURS, Cell, CellResult, append_result, make_cells, m
 from ladder_tables import markdown
 from prepare_data import dataset_folder, held_out_folder, prepare_data
 
-from common.machine import machine
+from common.machine import code_version, machine
 from common.processes import WorkFailed, run_alone
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DecathleteError
@@ -92,7 +92,7 @@ def _measure(cell: Cell, options: argparse.Namespace) -> CellResult:
         structures={summary.name: summary.mean("dice") for summary in scores.classes},
         patients={case: patients[case] for case in dice},
         minutes_in_all=done["minutes_in_all"],
-        notes={"machine": machine(options.cores), **done["notes"]},
+        notes={"machine": machine(options.cores), "code": code_version(ROOT), **done["notes"]},
     )
 
 

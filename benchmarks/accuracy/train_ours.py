@@ -31,6 +31,7 @@ def main() -> None:
         config=TrainConfig(max_time_s=60 * cell.minutes, seed=cell.seed, loggers=()),
         workspace=Workspace(prepared=folder / "prepared", results=folder / "results"),
         workers=task["workers"],
+        overwrite=True,
     )
     record = json.loads((result.folder / "run.json").read_text())
     tell(
@@ -38,7 +39,11 @@ def main() -> None:
             "scores": str(result.folder / "scores.json"),
             "minutes_in_all": (time.perf_counter() - began) / 60,
             "notes": {
-                name: record["plan"][name] for name in ("target_spacing", "coarse_start", "patch_size", "batch_size")
+                "steps": json.loads((result.folder / "logs.json").read_text())["epochs"][-1]["step"],
+                **{
+                    name: record["plan"][name]
+                    for name in ("target_spacing", "coarse_start", "patch_size", "batch_size")
+                },
             },
         }
     )

@@ -27,6 +27,13 @@ def computes_bf16() -> bool:
     return not BF16.isdisjoint(_fields().get("flags", "").split())
 
 
+def code_version(root: Path) -> str:
+    """The commit of the code; with a mark if files have changed since."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def _fields() -> dict[str, str]:
     """What Linux tells of the processor (of the last, where it has several)."""
     text = CPU_INFO.read_text() if CPU_INFO.is_file() else ""

@@ -6,14 +6,19 @@ runs may print a lot. Needs the standard library alone: the peers' environment h
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when its parent ends."""
 RESULT = "RESULT "
 """How the line begins that the driver looks for."""
 STATUS = Path("/proc/self/status")
@@ -35,13 +40,19 @@ def run_alone(script: Path, task: Mapping[str, Any], *, python: Path, cores: Seq
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=partial(_begin, cores),
         check=False,
     )
     if done.returncode != 0:
         raise WorkFailed(last_lines(done.stdout + done.stderr))
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     return json.loads(lines[-1].removeprefix(RESULT)) if lines else {}
+
+
+def _begin(cores: Sequence[int]) -> None:
+    """Take the cores, and end when the driver ends: the next measurement must not run beside this one."""
+    os.sched_setaffinity(0, cores)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def tell(result: Mapping[str, Any]) -> None:

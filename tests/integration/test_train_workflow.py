@@ -98,6 +98,17 @@ def test_a_fold_with_less_time_has_the_plan_of_the_others(workspace, monkeypatch
     assert record.config.max_time_s == 4.0
 
 
+def test_a_training_of_days_is_announced(workspace, monkeypatch, caplog):
+    config = tiny_config(epochs=2, steps_per_epoch=3, val_cases=0)
+    train("Test", workspace=workspace, config=config)
+    assert "--max-time" not in caplog.text
+    monkeypatch.setattr(budget, "CPU_SPEED", dict.fromkeys(budget.CPU_SPEED, budget.Speed(gflops=1e-6, elements=1e-3)))
+    train("Test", workspace=workspace, config=config, overwrite=True)
+    assert "2 epochs of 3 steps take an estimated" in caplog.text
+    assert "days on a CPU" in caplog.text
+    assert "--max-time" in caplog.text
+
+
 def test_the_plan_is_made_for_the_network_that_is_trained(workspace, monkeypatch, tmp_path, caplog):
     """A model for a GPU: its network is kept, and the steps that are stated are those of this network."""
     threads(monkeypatch, 4)

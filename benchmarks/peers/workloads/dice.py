@@ -1,6 +1,6 @@
 """How good after so many minutes: fold 0 of a dataset, trained for a budget of wall time, scored on the held-out cases.
 
-nnU-Net's schedule is set to end at the budget: the time of a step is measured first. Scores are on the original grid;
+nnU-Net's schedule is set to end at the budget. Scores are on the original grid;
 both are means over cases of class means as long as every held-out case has every class, as the hippocampus' have.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from workload import Contender, Measured, Work, Workload
 from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
 
-CALIBRATION_STEPS = 3
-STEPS_PER_EPOCH, FEWEST_EPOCHS = 10, 5
+RATE_EXPONENT = 0.9
+"""Of nnU-Net's polynomial schedule."""
 
 
 def prepare(work: Work, folder: Path) -> None:
@@ -91,33 +91,33 @@ def nnunet(work: Work, folder: Path) -> Measured:
 
 
 def train_within(trainer: Any, budget_s: float) -> int:
-    """nnU-Net's own steps, with its schedule set to end with the budget; how many there were."""
+    """nnU-Net's own steps, with its schedule set to end with the budget; how many there were.
+
+    Its learning rate falls with each epoch of a thousand; here with each step, by the share of the time that has
+    passed, so that it ends near zero however long steps take. Its epochs remain, with one batch of validation.
+    """
     trainer.num_val_iterations_per_epoch = 1
     trainer.on_train_start()
     began = time.perf_counter()
-    trainer.on_train_epoch_start()
-    trainer.train_step(next(trainer.dataloader_train))  # waits for the loaders: no measure of the others
-    calibrating = time.perf_counter()
-    for _ in range(CALIBRATION_STEPS):
-        trainer.train_step(next(trainer.dataloader_train))
-    each_s = (time.perf_counter() - calibrating) / CALIBRATION_STEPS
-    left_s = budget_s - (time.perf_counter() - began)
-    n_steps = max(1, int(left_s / each_s))
-    epoch_steps = max(1, min(STEPS_PER_EPOCH, n_steps // FEWEST_EPOCHS))  # the schedule falls with each epoch
-    n_epochs = n_steps // epoch_steps
-    trainer.num_iterations_per_epoch, trainer.num_epochs = epoch_steps, n_epochs
-    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
-    steps = 1 + CALIBRATION_STEPS
-    while time.perf_counter() - began < budget_s and trainer.current_epoch < n_epochs:
+    steps = 0
+    while time.perf_counter() - began < budget_s:
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()
-        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(epoch_steps)]
-        steps += epoch_steps
-        trainer.on_train_epoch_end(outputs)
-        with torch_no_grad():
-            trainer.on_validation_epoch_start()
-            trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
-        trainer.on_epoch_end()
+        outputs = []
+        while len(outputs) < trainer.num_iterations_per_epoch:
+            left = 1 - (time.perf_counter() - began) / budget_s
+            if left <= 0:
+                break
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = trainer.initial_lr * left**RATE_EXPONENT
+            outputs.append(trainer.train_step(next(trainer.dataloader_train)))
+        steps += len(outputs)
+        if outputs:
+            trainer.on_train_epoch_end(outputs)
+            with torch_no_grad():
+                trainer.on_validation_epoch_start()
+                trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
+            trainer.on_epoch_end()
     for loader in (trainer.dataloader_train, trainer.dataloader_val):
         if hasattr(loader, "_finish"):
             loader._finish()

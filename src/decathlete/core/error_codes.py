@@ -522,7 +522,8 @@ _ENTRIES = (
         error="ModelError",
         title="The exported model is not accurate enough",
         meaning="The exported program gives other results than the model by more than the allowed difference.",
-        remedy="Export with a higher precision, or allow a greater difference.",
+        remedy="Export with a higher precision, use other images for the calibration (int8), or predict with "
+        "Decathlete itself.",
     ),
     ErrorCode(
         code="E-DOWNLOAD",
@@ -832,7 +833,7 @@ _ENTRIES = (
         title="A training process was lost",
         meaning="One of several training processes exited unexpectedly or lost contact with the others.",
         remedy="Look at its output above the message (often the system ended it because memory was full), then run "
-        "the same command with `--resume`.",
+        "the same command again; `decathlete train` needs `--resume`.",
     ),
     ErrorCode(
         code="E-TRAINING-DIVERGED",

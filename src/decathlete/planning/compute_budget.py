@@ -116,5 +116,7 @@ def describe_machine(budget: ComputeBudget) -> str:
 
 
 def describe_time(seconds: float) -> str:
-    """Return a time in minutes or hours."""
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+    """Return a time in minutes, hours or days."""
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 2 * 86400 else f"{seconds / 86400:.3g} days"

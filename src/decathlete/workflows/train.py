@@ -17,6 +17,7 @@ from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
 from decathlete.planning.adaptation import adapt_plan
 from decathlete.planning.architectures import architecture_of
+from decathlete.planning.compute_budget import describe_machine, describe_time, step_seconds
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
@@ -34,6 +35,9 @@ from decathlete.workflows.cascade import find_first_stage
 from decathlete.workflows.workspace import FoldName, Workspace
 
 log = logging.getLogger(__name__)
+
+LONG_TRAINING_S = 12 * 3600.0
+"""Estimated seconds from which a training without a time limit is announced as long."""
 
 
 def train(
@@ -84,6 +88,8 @@ def train(
         planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
         plan = plan or make_training_plan(store.plan, planned, adapt=adapt, overrides=overrides)
         _log_changed_plan(plan, store.plan)
+        if not resume:
+            _warn_of_long_training(plan, config)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:
             previous_stage = find_first_stage(workspace, task, plan, store.splits, store.case_ids).models_for(fold)
@@ -114,6 +120,22 @@ def _log_changed_plan(plan: Plan, prepared: Plan) -> None:
         architecture_of(plan.network).width,
         f"; {reason}" if reason else "",
     )
+
+
+def _warn_of_long_training(plan: Plan, config: TrainConfig) -> None:
+    """Log a warning if a training on a CPU without a time limit will take very long."""
+    budget = compute_budget(config, plan.network)
+    if budget.steps is None or budget.device != "cpu":
+        return
+    estimated_s = budget.steps * step_seconds(plan.network, plan.patch_size, plan.batch_size, budget=budget)
+    if estimated_s > LONG_TRAINING_S:
+        log.warning(
+            "%d epochs of %d steps take an estimated %s on %s; --max-time plans a training for the time that you have",
+            config.n_epochs,
+            config.steps_per_epoch,
+            describe_time(estimated_s),
+            describe_machine(budget),
+        )
 
 
 def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:

@@ -89,32 +89,34 @@ class SlowStart:
     """A trainer of nnU-Net's whose first step waits for its loaders; it has a clock of its own."""
 
     def __init__(self):
-        self.now, self.current_epoch, self.dataloader_train, self.dataloader_val = 0.0, 0, iter(int, 1), iter(int, 1)
+        self.now, self.dataloader_train, self.dataloader_val = 0.0, iter(int, 1), iter(int, 1)
+        self.num_iterations_per_epoch, self.n_epochs, self.initial_lr = 25, 0, 0.01
+        self.optimizer = SimpleNamespace(param_groups=[{"lr": 0.01}])
+        self.rates = []
 
     def train_step(self, batch):
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
         self.now += 1 if self.now else 10
 
     def on_epoch_end(self):
-        self.current_epoch += 1
-
-    def configure_optimizers(self):
-        return None, None
+        self.n_epochs += 1
 
     def __getattr__(self, name):
         return lambda *args: None
 
 
-@pytest.mark.parametrize(("seconds", "epochs", "left"), [(100, 8, 80), (20, 7, 7)])
-def test_nnunets_schedule_fills_the_budget_whatever_the_first_step_waits(seconds, epochs, left, monkeypatch):
-    """Where steps take minutes, an epoch has fewer of them, so that the rate falls and the time is kept."""
+@pytest.mark.parametrize(("seconds", "epochs"), [(100, 4), (20, 1)])
+def test_nnunets_schedule_ends_with_the_budget_whatever_the_first_step_waits(seconds, epochs, monkeypatch):
     from workloads import dice
 
     trainer = SlowStart()
     monkeypatch.setattr(dice.time, "perf_counter", lambda: trainer.now)
     monkeypatch.setattr(dice, "torch_no_grad", lambda: contextlib.nullcontext())
-    steps = dice.train_within(trainer, seconds)
-    assert trainer.num_epochs == epochs
-    assert steps == 1 + dice.CALIBRATION_STEPS + left
+    assert dice.train_within(trainer, seconds) == len(trainer.rates) == seconds - 9
+    assert trainer.n_epochs == epochs
+    assert trainer.rates[0] == 0.01
+    assert trainer.rates[-1] == pytest.approx(0.01 * (1 / seconds) ** 0.9)
+    assert trainer.rates == sorted(trainer.rates, reverse=True)
 
 
 def test_the_record_names_machine_versions_and_work():

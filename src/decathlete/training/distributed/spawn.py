@@ -113,7 +113,7 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
         raise DecathleteError(
             f"training process {problem.error_index} of {n} {ended}",
             where=task.folder,
-            remedy="look at its output; if memory ran out, lower --devices or --batch-size, then use --resume",
+            remedy="look at its output; if memory ran out, lower --devices or --batch-size, then run the command again (train: --resume)",
             code="E-TRAINING-PROCESS",
         ) from None
 

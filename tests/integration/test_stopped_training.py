@@ -145,6 +145,42 @@ def test_a_failure_while_finishing_leaves_the_run_stopped(whole, store, tmp_path
     assert_resumes_to(whole, store, tmp_path / "run")
 
 
+def test_a_model_that_cannot_be_written_leaves_the_run_stopped(whole, store, tmp_path, monkeypatch, caplog):
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full", where=tmp_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("decathlete.training.run.save_stopped_model", full)
+        problem = stop(store, tmp_path / "run", 30)
+    assert "it is saved, without a model" in str(problem)
+    assert "the stopped training has no model: the disk is full" in caplog.text
+    assert_resumes_to(whole, store, tmp_path / "run")
+
+
+def test_a_signal_before_the_first_step_stops_after_it(whole, store, tmp_path, monkeypatch):
+    configure = SegmentationModule.configure_model
+
+    def interrupted(self: SegmentationModule) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        configure(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, "configure_model", interrupted)
+        with pytest.raises(InterruptedRunError, match="without a model: 1 training step") as caught:
+            train(store, 0, tmp_path / "run", CONFIG)
+    assert caught.value.exit_code == 130
+    assert_resumes_to(whole, store, tmp_path / "run")
+
+
+def test_a_signal_after_the_last_step_ends_the_command_once_the_model_is_finished(whole, store, tmp_path):
+    config = CONFIG.revised(validation={"cases": 0})
+    with pytest.raises(InterruptedRunError, match="its model is finished") as caught:
+        train(store, 0, tmp_path / "run", config, progress=KillAt(N_STEPS, signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert RunRecord.load(tmp_path / "run" / "run.json").finished is not None
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(tmp_path / "run").items())
+
+
 @pytest.mark.full
 def test_several_processes_finish_together(store, tmp_path):
     config = tiny_config(epochs=1, steps_per_epoch=40, devices=2, val_cases=2, augmentation=NO_AUGMENTATION)

@@ -295,9 +295,9 @@ def clock(monkeypatch) -> SimulatedClock:
 
     clock, case = SimulatedClock(), Validator.case
 
-    def timed(self, network, case_id):
+    def timed(self, network, case_id, **options):
         clock.now_s += CASE_S
-        return case(self, network, case_id)
+        return case(self, network, case_id, **options)
 
     monkeypatch.setattr(Validator, "case", timed)
     return clock

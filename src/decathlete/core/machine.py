@@ -44,7 +44,9 @@ def free_device_memory_bytes(device: str) -> int | None:
 
 
 def thread_wait_s(tasks: Path = _TASKS) -> float | None:
-    """Return the seconds that the threads of this process have waited for a processor that others used (Linux only).
+    """Return the seconds that the threads of this process have waited for a processor (Linux only).
+
+    Others may have used it: other programs, or other threads of this process.
 
     Args:
         tasks: folder with the system's figures of each thread.

@@ -56,6 +56,8 @@ READ_ONLY_FIELDS: dict[str, str] = {
     "network.architecture": "choose it with --architecture",
 }
 """Fields that the user cannot set, and what to do instead."""
+_WHOLE_FIELDS = frozenset({"target_spacing", "patch_size"})
+"""Lists that the user sets as a whole: with them, the network is planned again."""
 _NORMALIZATION_NAME = re.compile(r"normalization\.([0-9]{1,9})\.name")
 
 
@@ -201,6 +203,11 @@ def _check_path(path: str) -> None:
     field = path if path in READ_ONLY_FIELDS else path.partition(".")[0]
     if field in READ_ONLY_FIELDS:
         raise OptionError(f"--set {path}: the field cannot be set", remedy=READ_ONLY_FIELDS[field])
+    if field in _WHOLE_FIELDS and field != path:
+        raise OptionError(
+            f"--set {path}: the numbers of {field} are set together, because other fields follow from them",
+            remedy=f"use --set {field}=Z,Y,X",
+        )
     if field == "axis_order":
         raise OptionError(
             "--set axis_order: everything else depends on it",

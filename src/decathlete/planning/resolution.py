@@ -102,7 +102,8 @@ def candidate_spacings(plan: Plan) -> tuple[Spacing, ...]:
 
 
 def _coarsened(spacing: Spacing, least: float) -> Spacing:
-    first, second, third = (None if s is None else max(s, round(least, 4)) for s in spacing)
+    n_digits = max(4, 3 - math.floor(math.log10(least)))  # spacings of microscopy, in mm, are far below 0.001
+    first, second, third = (None if s is None else max(s, round(least, n_digits)) for s in spacing)
     return (first, second, third)
 
 

@@ -9,10 +9,12 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from decathlete.core.estimates import ceiling_bytes
-from decathlete.core.geometry import Box, Geometry, Triple
+from decathlete.core.geometry import Box, Geometry, Shape, Triple
+from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.dataset.spec import Case
@@ -83,15 +85,19 @@ def _mean(
     )
 
 
-def _box(mask_ZYX: Tensor, spacing: Triple, spacings: Sequence[Spacing]) -> Box:
-    """Return the box of a structure, which must not be empty, with a margin."""
+def _box(
+    boxes: Sequence[tuple[slice, ...] | None], shape: Shape, spacing: Triple, spacings: Sequence[Spacing]
+) -> Box | None:
+    """Return the box around the boxes of a structure's classes, with a margin; ``None`` if there are none."""
+    present = [box for box in boxes if box is not None]
+    if not present:
+        return None
     start, stop = [], []
     for axis in range(3):
-        hit = mask_ZYX.movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
         coarsest = max(s[axis] or spacing[axis] for s in spacings)
         margin = math.ceil(MARGIN * coarsest / spacing[axis])
-        start.append(max(int(hit[0]) - margin, 0))
-        stop.append(min(int(hit[-1]) + 1 + margin, mask_ZYX.shape[axis]))
+        start.append(max(min(box[axis].start for box in present) - margin, 0))
+        stop.append(min(max(box[axis].stop for box in present) + margin, shape[axis]))
     return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
 
 
@@ -102,12 +108,14 @@ def _measure(case: Case, *, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[
     axes = plan.axes(label.geometry)
     spacing = axes.geometry(label.geometry).spacing_ZYX
     indices_ZYX = plan.labels.to_indices(label.array_ZYX, unannotated=case.unannotated)
-    label_ZYX = torch.from_numpy(np.ascontiguousarray(axes.apply(indices_ZYX)))
+    label_ZYX = np.ascontiguousarray(axes.apply(indices_ZYX))
+    found = ndimage.find_objects(label_ZYX)  # one pass over the voxels, however many classes there are
+    boxes = [tuple(slice(0, n) for n in label_ZYX.shape), *found, *[None] * (IGNORE_INDEX - len(found))]
     dice_SK = np.full((len(spacings), len(plan.labels.structures)), np.nan)
     for index, values in enumerate(plan.labels.structure_indices):
-        mask_ZYX = torch.isin(label_ZYX, torch.tensor(values, dtype=torch.uint8))
-        if mask_ZYX.any():
-            mask_ZYX = mask_ZYX[_box(mask_ZYX, spacing, spacings).slices]
+        box = _box([boxes[value] for value in values], label_ZYX.shape, spacing, spacings)
+        if box is not None:
+            mask_ZYX = torch.from_numpy(np.isin(label_ZYX[box.slices], values))
             dice_SK[:, index] = [
                 _dice_after_round_trip(mask_ZYX, spacing, _target(spacing, s), plan.resampling) for s in spacings
             ]

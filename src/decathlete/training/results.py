@@ -176,6 +176,7 @@ def _save_bundle(
     provenance = _provenance(task, record, state, kind, epoch=epoch)
     if stopped_at is not None:
         provenance[STOPPED_AT] = round(stopped_at, 4)
+        provenance["validation_dice"] = None  # that of the last epoch is of other weights
     if kind == "final":
         _remove_derived(folder)
     plan = task.plan.on_coarse_grid() if state.coarse else task.plan  # of a training that ended during its beginning

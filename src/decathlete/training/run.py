@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.core.files import remove
 from decathlete.core.locks import locked_folder
-from decathlete.errors import InterruptedRunError
+from decathlete.errors import DecathleteError, InterruptedRunError
 from decathlete.evaluation.metric_info import UNLEARNED_DICE
 from decathlete.networks.build import build_network
 from decathlete.networks.kernels import fast_kernels, restore_determinism
@@ -145,14 +145,14 @@ def _try_pretrained(plan: Plan, config: TrainConfig) -> None:
 
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
-    state = _saved_state(task)
+    state, signal_number = _saved_state(task), 0
     if record.finished:
         return finished_result(task) if state is None else result_of(task, state)
     if state is None or state.outcome != "complete":
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
         warn_of_memory(task)
         _warn_of_short_coarse_start(task)
-        state = _fit(task, record, progress)
+        state, signal_number = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(
             "the training time ended after %d step(s): the model has hardly learned anything; train longer, "
@@ -166,6 +166,12 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
             UNLEARNED_DICE,
         )
     rendezvous.run_on_rank_zero(lambda: finish(task, record))
+    if signal_number:
+        raise InterruptedRunError(
+            "a signal came when the training was complete: its model is finished, nothing else was done",
+            signal_number=signal_number,
+            where=task.folder,
+        )
     return result_of(task, state)
 
 
@@ -189,8 +195,8 @@ def _saved_state(task: TrainTask) -> RunState | None:
     return load_state(task)
 
 
-def _fit(task: TrainTask, record: RunRecord, progress: TrainingProgress) -> RunState:
-    """Train in this process or in spawned ones; return the last state.
+def _fit(task: TrainTask, record: RunRecord, progress: TrainingProgress) -> tuple[RunState, int]:
+    """Train in this process or in spawned ones; return the last state, and the signal that came too late to stop it.
 
     Raises:
         InterruptedRunError: by a signal.
@@ -199,18 +205,18 @@ def _fit(task: TrainTask, record: RunRecord, progress: TrainingProgress) -> RunS
         remove(task.stopped_checkpoint)  # a kill may have left it
     with restore_signal_handlers():
         if task.hardware.spawned:
-            spawn(fit_here, task, progress)
+            asked = spawn(fit_here, task, progress)
         else:
-            fit_here(task, progress)
+            asked = fit_here(task, progress)
     state = _saved_state(task)
     if state is None or state.outcome != "complete":
-        number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
+        number = (state.stopped_by if state is not None else 0) or asked or signal.SIGTERM
         raise InterruptedRunError(
             f"training was stopped by a signal; it is saved, {_describe_model(task, record, state)}",
             signal_number=number,
             where=task.folder,
         )
-    return state
+    return state, asked
 
 
 def _describe_model(task: TrainTask, record: RunRecord, state: RunState | None) -> str:
@@ -218,7 +224,11 @@ def _describe_model(task: TrainTask, record: RunRecord, state: RunState | None) 
     if not task.hardware.can_finish:
         return "without a model: torchrun and srun leave no time for one"
     if task.stopped_checkpoint.is_file():
-        save_stopped_model(task, record)
+        try:
+            save_stopped_model(task, record)
+        except DecathleteError as problem:  # the stop itself succeeded
+            log.warning("the stopped training has no model: %s", problem)
+            return "without a model"
         return f"and a model of its weights so far is in {MODEL}/"
     steps = 0 if state is None else state.step - state.skipped
     if steps < FEW_STEPS:
@@ -226,13 +236,19 @@ def _describe_model(task: TrainTask, record: RunRecord, state: RunState | None) 
     return "without a model"  # a warning said why
 
 
-def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEnvironment | None = None) -> None:
+def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEnvironment | None = None) -> int:
     """Train in this process, as one of several if ``environment`` says so.
+
+    Returns:
+        The number of the signal that asked to stop; 0: none.
 
     Raises:
         DecathleteError: what a user can do something about.
     """
-    fit_module(SegmentationModule(task), [StepReporter(progress), AdaptThreads(), EpochEnd(progress)], environment)
+    module = SegmentationModule(task)
+    module.stop_request.install()  # Lightning would end the process at a Ctrl-C while it starts
+    fit_module(module, [StepReporter(progress), AdaptThreads(), EpochEnd(progress)], environment)
+    return module.stop_request.signal_number
 
 
 def fit_module(

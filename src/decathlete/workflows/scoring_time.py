@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from decathlete.core.sliding_window import SlidingWindow
-from decathlete.inference.windows.grid import window_starts
+from decathlete.inference.windows.grid import count_windows
 from decathlete.planning.compute_budget import TRAINING_PASSES, ComputeBudget, step_seconds
 from decathlete.planning.plan import Plan
 
@@ -36,9 +34,8 @@ def expected_case_seconds(plan: Plan, budget: ComputeBudget, window: SlidingWind
         window: how the network is moved over the image.
         n_voxels: number of voxels of the file.
     """
-    patch = (1,) * (3 - plan.dims) + tuple(plan.patch_size)
-    starts = [window_starts(s, p, window.overlap) for s, p in zip(plan.median_shape, patch, strict=True)]
+    n_windows = count_windows(plan.median_shape, plan.patch_size, window.overlap)
     n_flips = 2 ** len(plan.mirrored_axes) if window.tta else 1
     forward_s = step_seconds(plan.network, tuple(plan.patch_size), 1, budget=budget) / TRAINING_PASSES
-    network_s = math.prod(len(along) for along in starts) * n_flips * forward_s
+    network_s = n_windows * n_flips * forward_s
     return CASE_S + network_s + n_voxels * plan.labels.n_outputs / VOXELS_PER_S

@@ -116,6 +116,13 @@ def test_what_does_not_fit_is_refused_in_words(assignment, part):
     assert "--set" in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["target_spacing", "patch_size"])
+def test_numbers_that_the_network_follows_from_are_set_together(field):
+    with pytest.raises(OptionError, match="are set together") as caught:
+        override(PLAN, [f"{field}.1=2"])
+    assert f"--set {field}=Z,Y,X" in str(caught.value)
+
+
 @pytest.mark.parametrize("field", sorted(READ_ONLY_FIELDS))
 def test_read_only_fields_cannot_be_set(field):
     assert field.partition(".")[0] in {*Plan.model_fields, *Plan.model_computed_fields}

@@ -7,6 +7,7 @@ too, and no map of weights is accumulated.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -33,6 +34,16 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     step = max(1.0, patch * (1 - overlap))
     n = math.ceil(room / step - 1e-9) + 1
     return tuple(round(room / (n - 1) * i) for i in range(n))
+
+
+def count_windows(shape: Shape, patch_size: Sequence[int], overlap: float) -> int:
+    """Return the number of windows over a volume of ``shape`` (Z, Y, X); of 2D windows, those of all its slices.
+
+    >>> count_windows((10, 96, 96), (64, 64), overlap=0.5)
+    40
+    """
+    patch = (1,) * (len(shape) - len(patch_size)) + tuple(patch_size)
+    return math.prod(len(window_starts(size, length, overlap)) for size, length in zip(shape, patch, strict=True))
 
 
 def importance_profile(patch: int, blend: Blend) -> Tensor:

@@ -78,23 +78,32 @@ class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
         return 0
 
 
-Fit = Callable[[TrainTask, TrainingProgress, SpawnedEnvironment], None]
+Fit = Callable[[TrainTask, TrainingProgress, SpawnedEnvironment], object]
 
 
-def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
+def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> int:
     """Run ``fit`` in one process per device and wait for all; a signal is forwarded to them, a second one ends them.
 
     Args:
         fit: a function of a module (it is found by its name).
 
+    Returns:
+        The number of the signal that asked to stop; 0: none.
+
     Raises:
         DecathleteError: that one of them raised; or one was killed.
-        InterruptedRunError: by a second signal.
+        InterruptedRunError: by a second signal, or by one that came while the processes started.
     """
     arguments = (fit, task, _portable(progress), _free_port())
     n, oom_kills = task.hardware.devices, count_oom_kills()
     processes = start_processes(_worker, arguments, nprocs=n, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
-    forward(lambda number: _send(processes.pids(), number))
+    received: list[int] = []
+
+    def pass_on(number: int) -> None:
+        received.append(number)
+        _send(processes.pids(), number)
+
+    forward(pass_on)
     try:
         while not processes.join():
             pass
@@ -109,13 +118,25 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
             raise
         raise error from None
     except ProcessExitedException as problem:
+        if received:  # processes that still import have no handler for it
+            raise _ended_at_start(received[0], task) from None
         ended = describe_end(problem.exit_code, oom_kills_before=oom_kills)
         raise DecathleteError(
             f"training process {problem.error_index} of {n} {ended}",
             where=task.folder,
-            remedy="look at its output; if memory ran out, lower --devices or --batch-size, then run the command again (train: --resume)",
+            remedy="look at its output; if memory ran out, lower --devices or --batch-size; then run the command again "
+            "(train: with --resume)",
             code="E-TRAINING-PROCESS",
         ) from None
+    return received[0] if received else 0
+
+
+def _ended_at_start(signal_number: int, task: TrainTask) -> InterruptedRunError:
+    return InterruptedRunError(
+        "training was stopped by a signal before its first step; what was saved before is kept",
+        signal_number=signal_number,
+        where=task.folder,
+    )
 
 
 def ended_at_once(request: EndNow, task: TrainTask) -> InterruptedRunError:

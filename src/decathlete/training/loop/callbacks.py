@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.loop.checkpoint import save_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.loop.validation import Validation, Validator, choose_evenly
+from decathlete.training.loop.validation import CaseResult, Validation, Validator, choose_evenly
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord, write_logs
@@ -159,10 +159,16 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
         if state.val_cases is None:
-            self._plan_validation(module, validator)
+            first = self._plan_validation(module, validator)
+            if first is not None and state.val_cases == 1:
+                return Validation.mean([first], validator.names, module.device)
+            if state.stopped_by or not module.budget.validation_due(state):
+                return None
+        if not state.val_cases:
+            return None
         began = module.clock.elapsed()
-        chosen = choose_evenly(module.task.val_ids, state.val_cases or 0)
-        result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
+        chosen = choose_evenly(module.task.val_ids, state.val_cases)
+        result = validator.run(module.ema.network, chosen, stop=module.stop_request.is_set)
         numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
         state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
         state.val_spent_s += state.val_cost_s
@@ -180,18 +186,37 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         return self._validators[coarse]
 
     @staticmethod
-    def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
-        """Choose how many cases are validated; with a time limit one case is timed first."""
-        state, task = module.state, module.task
-        seconds = 0.0
+    def _plan_validation(module: SegmentationModule, validator: Validator) -> CaseResult | None:
+        """Choose how many cases are validated; with a time limit one case is validated for its time, and returned.
+
+        A request to stop sets ``module.state.stopped_by``, and a later validation is planned again.
+        """
+        state, task, first, seconds = module.state, module.task, None, 0.0
         if task.config.timed:
+            case_id = choose_evenly(task.val_ids, 1)[0]
+            expected_s = validator.expected_seconds(case_id, step_s=state.step_s) if state.step > 1 else 0.0
+            if not module.budget.may_time_validation(expected_s):
+                state.val_cases = 0
+                if ranks.rank() == 0:
+                    log.info(
+                        "held-out cases are not validated during this training: one would take about %.0f s; "
+                        "they are scored after it",
+                        expected_s,
+                    )
+                return None
             began = module.clock.elapsed()
-            validator.case(module.ema.network, choose_evenly(task.val_ids, 1)[0])
-            (seconds,) = ranks.all_reduce_max([module.clock.elapsed() - began], module.device)
+            first = validator.case(module.ema.network, case_id, stop=module.stop_request.is_set)
+            numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
+            seconds, number = ranks.all_reduce_max(numbers, module.device)
+            state.val_spent_s += seconds
+            if number:
+                state.stopped_by = int(number)
+                return None
         case_s = seconds / ranks.world_size()
         planned = module.budget.plan_validation(state, seconds_per_case=case_s, most=task.most_val_cases)
         state.val_cases, state.val_every = planned
-        state.val_spent_s += seconds
+        state.val_cost_s = seconds if state.val_cases == 1 else case_s * state.val_cases
+        return first
 
     @staticmethod
     def _out_of_patience(module: SegmentationModule) -> bool:

@@ -28,6 +28,8 @@ FIRST_PAUSE_S = 20.0
 """Pause after a trial that changed the number of threads."""
 LONGEST_PAUSE_S = 300.0
 """Longest pause between two trials; it doubles while they confirm the present number."""
+TRIAL_RESERVE_S = 60.0
+"""No trial begins with less of the training time left: a step of it may take half a minute."""
 MOST_STEP_SHARE = 0.95
 """Another number of threads is kept if a step takes at most this share of the time."""
 
@@ -39,6 +41,10 @@ class ThreadChoice:
 
     Args:
         n_threads: threads of a machine that does nothing else.
+
+    Attributes:
+        threads: the number to train with.
+        is_trial: whether this number is only tried.
     """
 
     def __init__(self, n_threads: int) -> None:
@@ -46,30 +52,45 @@ class ThreadChoice:
         self._n_threads = n_threads
         self._alternative = n_threads
         self._step_s = 0.0  # with the present number, when it was last compared
-        self._trial = False
+        self._tried_all = False  # the last trial with fewer threads than all was one of all
+        self.is_trial = False
         self._pause_s = FIRST_PAUSE_S
         self._next_trial_s = 0.0
 
-    def record_window(self, now_s: float, *, step_s: float, waiting: float) -> None:
+    def record_window(self, now_s: float, *, step_s: float, waiting: float, time_left_s: float = float("inf")) -> None:
         """Update ``threads`` after some steps.
 
         Args:
             now_s: time, seconds.
             step_s: median duration of these steps.
             waiting: share of the time (0..1) that each thread waited for a processor.
+            time_left_s: of the training, seconds.
         """
-        if self._trial:
+        if self.is_trial:
             self._end_trial(now_s, step_s)
-        elif now_s >= self._next_trial_s and (self.threads < self._n_threads or waiting > BUSY_SHARE):
+        elif (
+            now_s >= self._next_trial_s
+            and time_left_s >= TRIAL_RESERVE_S
+            and (self.threads < self._n_threads or waiting > BUSY_SHARE)
+        ):
             self._begin_trial(step_s, waiting)
 
+    def abandon_trial(self) -> None:
+        """Return to the number of threads from before a trial, if there is one."""
+        if self.is_trial:
+            self.threads, self.is_trial = self._alternative, False
+
     def _begin_trial(self, step_s: float, waiting: float) -> None:
-        fewer = min(self._n_threads - 1, max(1, round(self._n_threads * (1 - waiting))))
-        self._step_s, self._alternative, self._trial = step_s, self.threads, True
-        self.threads = fewer if self.threads == self._n_threads else self._n_threads
+        fewer = min(self.threads - 1, max(1, round(self.threads * (1 - waiting))))
+        is_reduced = self.threads < self._n_threads
+        # with fewer threads already, all and still fewer are tried in turn
+        tries_fewer = not is_reduced or (self._tried_all and waiting > BUSY_SHARE and fewer > 0)
+        self._step_s, self._alternative, self.is_trial = step_s, self.threads, True
+        self._tried_all = not tries_fewer
+        self.threads = fewer if tries_fewer else self._n_threads
 
     def _end_trial(self, now_s: float, step_s: float) -> None:
-        self._trial = False
+        self.is_trial = False
         if step_s <= MOST_STEP_SHARE * self._step_s:
             self._pause_s = FIRST_PAUSE_S
             log.info(
@@ -100,7 +121,7 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         set_threads: Callable[[int], None] = torch.set_num_threads,
     ) -> None:
         self._wait_s, self._set_threads = wait_s, set_threads
-        self._n_threads = torch.get_num_threads()
+        self._n_threads = self._threads = torch.get_num_threads()
         self._choice = ThreadChoice(self._n_threads)
         self._steps_s: list[float] = []  # durations of the window's steps
         self._last_step_s = 0.0  # when the last step ended
@@ -133,6 +154,10 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         """Compare, at the end of a window."""
         if not self._is_active(trainer, pl_module):
             return
+        if pl_module.finishing is not None:  # seconds are left: no time to try anything
+            self._choice.abandon_trial()
+            self._apply(pl_module)
+            return
         now_s = pl_module.clock.elapsed()
         step_s, self._last_step_s = now_s - self._last_step_s, now_s
         if self._is_first_step:
@@ -141,15 +166,28 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         self._steps_s.append(step_s)
         seconds = sum(self._steps_s)
         if seconds >= SLOW_S or (seconds >= WINDOW_S and len(self._steps_s) >= WINDOW_STEPS):
-            self._close_window(now_s, seconds)
+            self._close_window(pl_module, now_s, seconds)
 
-    def _close_window(self, now_s: float, seconds: float) -> None:
-        threads = self._choice.threads
+    def _close_window(self, pl_module: Any, now_s: float, seconds: float) -> None:
         waited_s = self._waited_s + self._wait_after_mark()
-        self._choice.record_window(now_s, step_s=median(self._steps_s), waiting=waited_s / seconds / threads)
-        if self._choice.threads != threads:
-            self._set_threads(self._choice.threads)
+        tried, step_s = self._choice.threads if self._choice.is_trial else None, median(self._steps_s)
+        self._choice.record_window(
+            now_s,
+            step_s=step_s,
+            waiting=waited_s / seconds / self._choice.threads,
+            time_left_s=pl_module.task.config.max_time_s - now_s,
+        )
+        self._apply(pl_module)
+        if self._choice.threads == tried:
+            pl_module.state.step_s = step_s  # of the number that was kept
         self._steps_s, self._waited_s, self._wait_at_mark_s = [], 0.0, self._wait_s() or 0.0
+
+    def _apply(self, pl_module: Any) -> None:
+        """Train with the chosen number of threads; steps of a trial say nothing about those that follow."""
+        pl_module.has_usual_steps = not self._choice.is_trial
+        if self._choice.threads != self._threads:
+            self._threads = self._choice.threads
+            self._set_threads(self._threads)
 
     def _wait_after_mark(self) -> float:
         return max(0.0, (self._wait_s() or 0.0) - self._wait_at_mark_s)
@@ -163,5 +201,5 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         self._restore()
 
     def _restore(self) -> None:
-        if self._choice.threads != self._n_threads:
+        if self._threads != self._n_threads:
             self._set_threads(self._n_threads)

@@ -55,6 +55,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     Batches arrive cut; they are augmented on the training device, outside autocast. Optimization is manual, so that
     all ranks can agree on skipping a step whose loss or gradient is not finite.
+
+    Attributes:
+        finishing: the last steps of a stopped training, once they have begun.
+        has_usual_steps: whether the durations of steps say how long further ones take.
     """
 
     network: nn.Module
@@ -70,6 +74,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state = RunState(val_every=task.config.validation.every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self.finishing: Finishing | None = None
+        self.has_usual_steps = True
         self._ticked_s = 0.0
         loss = LOSSES.build(task.config.loss, LossContext(labels=task.plan.labels))
         self.loss = DeepSupervision(loss, heads=task.plan.network.heads)
@@ -191,7 +196,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         local = (1.0 - finite, now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
         bad, elapsed_s, step_s, number = ranks.all_reduce_max(local, self.device)
         self._ticked_s = now_s
-        self.state.time_step(elapsed_s=elapsed_s, step_s=step_s)
+        self.state.time_step(elapsed_s=elapsed_s, step_s=step_s if self.has_usual_steps else self.state.step_s)
         self.state.stopped_by = int(number) if self.finishing is None else 0
         return None if bad else float(value)
 

@@ -58,6 +58,10 @@ class StopRequest:
         self._insist = insist
         self._counter = SignalCounter()
 
+    def is_set(self) -> bool:
+        """Return whether a signal asked to stop."""
+        return bool(self.signal_number)
+
     def install(self) -> None:
         """Install the handlers (within :func:`restore_signal_handlers`); outside the main thread nothing changes."""
         if threading.current_thread() is threading.main_thread():

@@ -59,6 +59,10 @@ class StopCriterion(Protocol):
         """Return whether the open epoch is validated once its steps are made."""
         ...
 
+    def may_time_validation(self, expected_s: float) -> bool:
+        """Return whether one case, which takes about ``expected_s``, is validated for its time."""
+        ...
+
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:
         """Return cases per validation and epochs between validations, from the time that one case takes."""
         ...
@@ -112,6 +116,10 @@ class StepLimit:
         """Return whether a validation follows: every ``val_every`` epochs and after the last."""
         return (state.epoch + 1) % self.val_every == 0 or self.finished(state)
 
+    def may_time_validation(self, expected_s: float) -> bool:  # noqa: ARG002
+        """Return ``True``: validations have no limit."""
+        return True
+
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
         """Return the configured values, because a run that must repeat exactly cannot depend on time."""
         return most, self.val_every
@@ -121,7 +129,8 @@ class TimeLimit:
     """A fixed time, including startup, validation and writing the model; epochs are slices of it.
 
     Validation takes at most ``VALIDATION_SHARE`` of it, on a coarse grid at most this share of the coarse part, and
-    leaves enough for a validation at the end. The last step ends early enough for what follows it.
+    leaves enough for a validation at the end. (The first case is validated to know its time, which may be more.) The
+    last step ends early enough for what follows it.
     """
 
     def __init__(self, max_time_s: float, *, n_slices: int, coarse: CoarsePart | None = None) -> None:
@@ -159,6 +168,10 @@ class TimeLimit:
         if (state.epoch + 1) % state.val_every != 0 or not self._affordable(state, state.val_cost_s + last_s):
             return False
         return not state.coarse or self._affordable(state, state.val_cost_s, share=self._coarse_share)
+
+    def may_time_validation(self, expected_s: float) -> bool:
+        """Return whether one case fits into twice the share of all validations: the expectation is a rough one."""
+        return expected_s <= 2 * VALIDATION_SHARE * self.max_time_s
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
         """Return the cases that fit into a slice's share; if not one fits, one case every few slices."""

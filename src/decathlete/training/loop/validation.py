@@ -15,8 +15,10 @@ from decathlete.core.choices import Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.windows.grid import count_windows
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.outputs import predicted_structures, true_structures
+from decathlete.planning.compute_budget import TRAINING_PASSES
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
@@ -112,20 +114,38 @@ class Validator:
         """Return the means over ``case_ids``, distributed over the processes; ``None`` if any process stopped.
 
         Args:
-            stop: called before each case; returns whether to stop.
+            stop: called again and again; returns whether to stop.
         """
         results, stopped = [], False
         for case_id in case_ids[ranks.rank() :: ranks.world_size()]:
-            stopped = stop()
-            if stopped:
+            result = None if stop() else self.case(network, case_id, stop=stop)
+            stopped = result is None
+            if result is None:
                 break
-            results.append(self.case(network, case_id))
+            results.append(result)
         (anyone_stopped,) = ranks.all_reduce_max([float(stopped)], self.device)
         return None if anyone_stopped else Validation.mean(results, self.names, self.device)
 
+    def expected_seconds(self, case_id: str, *, step_s: float) -> float:
+        """Return the expected seconds to validate a case.
+
+        Args:
+            step_s: duration of a training step, seconds.
+        """
+        n_windows = count_windows(self.store.case(case_id).shape, self.plan.patch_size, self.window.overlap)
+        n_flips = 2 ** len(self.plan.mirrored_axes) if self.window.tta else 1
+        return n_windows * n_flips * step_s / (TRAINING_PASSES * self.plan.batch_size)
+
     @torch.inference_mode()
-    def case(self, network: nn.Module, case_id: str) -> CaseResult:
-        """Validate one case. Its logits are compared with the labels in parts and never held as a whole."""
+    def case(self, network: nn.Module, case_id: str, *, stop: Callable[[], bool] = lambda: False) -> CaseResult | None:
+        """Validate one case. Its logits are compared with the labels in parts and never held as a whole.
+
+        Args:
+            stop: called between slabs; returns whether to stop.
+
+        Returns:
+            The result; ``None`` if it was stopped.
+        """
         stored = self.store.case(case_id)
         image_CZYX, label_ZYX = torch.from_numpy(stored.read_image()), torch.from_numpy(stored.read_label())
         slabs = sweep(
@@ -136,12 +156,14 @@ class Validator:
             mirror_axes=self.plan.mirrored_axes,
         )
         counts, losses, weights, first = [], [], [], 0
-        for logits_KZYX in in_parts(slabs, PART_ELEMENTS):
+        for logits_KZYX in in_parts(_until(stop, slabs), PART_ELEMENTS):
             part_ZYX = label_ZYX[first : first + logits_KZYX.shape[1]].to(logits_KZYX.device)
             first += len(part_ZYX)
             counts.append(voxel_counts(logits_KZYX, part_ZYX, self.plan.labels))
             losses.append(self._loss(logits_KZYX, part_ZYX))
             weights.append(int((part_ZYX != IGNORE_INDEX).sum()))
+        if first < len(label_ZYX):
+            return None
         dice = dice_of_counts(torch.stack(counts).sum(dim=0), label_ZYX, self.plan.labels)
         return CaseResult(dice=dice, loss=_weighted_mean(losses, weights))
 
@@ -149,6 +171,14 @@ class Validator:
         if self.plan.dims == 3:
             return float(self.loss(logits_KZYX[None], label_ZYX[None]))
         return float(self.loss(logits_KZYX.transpose(0, 1), label_ZYX))  # slices are the batch
+
+
+def _until(stop: Callable[[], bool], slabs_KZYX: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield slabs until ``stop`` says so."""
+    for slab_KZYX in slabs_KZYX:
+        yield slab_KZYX
+        if stop():
+            return
 
 
 def in_parts(slabs_KZYX: Iterable[Tensor], most_elements: int) -> Iterator[Tensor]:

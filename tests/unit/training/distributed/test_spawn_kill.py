@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from decathlete.errors import DecathleteError
+from decathlete.errors import DecathleteError, InterruptedRunError
 from decathlete.training.distributed.spawn import spawn
 
 
@@ -47,6 +47,19 @@ def test_the_message_names_process_signal_and_memory(tmp_path: Path, monkeypatch
         "training process 1 of 2 was ended by SIGKILL (memory ran out, and the system ended it)"
     )
     assert (raised.value.code, raised.value.where) == ("E-TRAINING-PROCESS", tmp_path)
+
+
+def test_processes_that_a_signal_ends_while_they_start_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "decathlete.training.distributed.spawn.start_processes", lambda *_, **__: ProcessesOfWhichOneIsKilled()
+    )
+    monkeypatch.setattr("decathlete.training.distributed.spawn.forward", lambda send: send(signal.SIGINT))
+    task = SimpleNamespace(folder=tmp_path, hardware=SimpleNamespace(devices=2, kind="cpu"), log_level=30)
+    with pytest.raises(InterruptedRunError, match="before its first step") as raised:
+        spawn(die, task, SimpleNamespace())  # type: ignore[arg-type]
+    assert raised.value.exit_code == 130
 
 
 @pytest.mark.full

@@ -17,15 +17,19 @@ from decathlete.training.loop.contention import AdaptThreads, ThreadChoice
 class Machine:
     """A training's steps on a machine with processors that other programs may use; everything takes simulated time."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, processors: int = 4, timed: bool = True) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, processors: int = 4, timed: bool = True, max_time_s: float = 1e6
+    ) -> None:
         monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
         self.processors, self.busy = processors, 0
         self.now_s = self.waited_s = 0.0
         self.threads, self.calls = processors, list[int]()
         self.callback = AdaptThreads(lambda: self.waited_s, self.set_threads)
-        config = SimpleNamespace(timed=timed)
+        config = SimpleNamespace(timed=timed, max_time_s=max_time_s)
         clock = SimpleNamespace(elapsed=lambda: self.now_s)
-        self.module: Any = SimpleNamespace(task=SimpleNamespace(config=config), clock=clock)
+        state = SimpleNamespace(step_s=0.0)
+        task = SimpleNamespace(config=config)
+        self.module: Any = SimpleNamespace(task=task, clock=clock, state=state, finishing=None, has_usual_steps=True)
         device = SimpleNamespace(type="cpu")
         self.trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device), world_size=1)
 
@@ -78,6 +82,44 @@ def test_free_processors_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None
     machine.busy = 0
     machine.train(400)
     assert machine.threads == 4
+
+
+def test_fewer_threads_are_tried_again_when_more_processors_become_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, processors=16)
+    machine.busy = 4
+    machine.train(60)
+    assert machine.threads == 12
+    machine.busy = 12
+    machine.train(600)
+    assert machine.threads <= 4
+
+
+def test_no_trial_begins_near_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, max_time_s=50)
+    machine.busy = 1
+    machine.train(50)
+    assert machine.calls == []
+
+
+def test_a_trial_ends_when_the_training_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.busy = 1
+    while not machine.calls:
+        machine.train(1)
+    assert (machine.threads, machine.module.has_usual_steps) == (3, False)
+    machine.module.finishing = object()
+    machine.train(1)
+    assert (machine.threads, machine.module.has_usual_steps) == (4, True)
+
+
+def test_steps_of_a_trial_do_not_count_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their durations would move the schedule, and could end a training early."""
+    machine = Machine(monkeypatch)
+    machine.busy = 1
+    machine.train(60)
+    assert machine.threads == 3
+    assert machine.module.has_usual_steps
+    assert machine.module.state.step_s == pytest.approx(0.4 / 3)
 
 
 def test_trials_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,17 +80,22 @@ def simulate(
             if budget.epoch_over(state):
                 break
         validated = budget.validation_due(state)
+        costs_s = []
+        if validated and state.val_cases is None:
+            timed = first_case_share * case_s
+            costs_s.append(timed)
+            state.val_spent_s += timed
+            state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=timed, most=50)
+            state.val_cost_s = timed * state.val_cases
+            validated = state.val_cases > 1 and budget.validation_due(state)  # one case is validated already
         if validated:
-            timed = 0.0
-            if state.val_cases is None:
-                timed = first_case_share * case_s
-                state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=timed, most=50)
             state.val_cost_s = state.val_cases * case_s
-            state.val_spent_s += timed + state.val_cost_s
-            now += timed + state.val_cost_s
+            state.val_spent_s += state.val_cost_s
+            costs_s.append(state.val_cost_s)
+        now += sum(costs_s)
         now += save_s
         state.save_cost_s = save_s
-        closed = record(state).revised(coarse=state.coarse, mean_dice=0.5 if validated else None)
+        closed = record(state).revised(coarse=state.coarse, mean_dice=0.5 if costs_s else None)
         state.close_epoch(closed, elapsed_s=now)
     return state, now + 2 * save_s, progress
 
@@ -105,7 +110,13 @@ def test_time_ends_when_it_should(max_time_s, step_s, case_s):
     assert progress == sorted(progress)
     assert progress[0] < 0.2
     assert progress[-1] > 0.9
-    assert state.val_spent_s <= VALIDATION_SHARE * max_time_s + 2 * case_s
+    assert state.val_spent_s <= VALIDATION_SHARE * max_time_s + case_s
+
+
+def test_a_case_that_takes_much_of_the_time_is_not_validated_for_its_time():
+    budget = TimeLimit(100.0, n_slices=20)
+    assert budget.may_time_validation(15.0)
+    assert not budget.may_time_validation(25.0)
 
 
 @pytest.mark.parametrize("times_larger", [4.0, 8.0, 16.0])

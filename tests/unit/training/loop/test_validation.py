@@ -10,6 +10,7 @@ import torch
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.networks.build import build_network
+from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.loop.validation import (
     CaseResult,
     Validation,
@@ -83,25 +84,48 @@ def test_slabs_become_parts_of_a_size(most: int) -> None:
     assert 0 < parts[-1].shape[1] <= planes
 
 
+def make_validator(store: PreparedStore, window: SlidingWindow = SlidingWindow()) -> Validator:
+    return Validator(store, store.plan, _cross_entropy, window=window, precision="fp32", layout="auto", device=CPU)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_case_in_parts_has_the_dice_of_the_whole(dims: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store(tmp_path / "store", dims)
-    plan = store.plan
-    validator = Validator(
-        store,
-        plan,
-        _cross_entropy,
-        window=SlidingWindow(),
-        precision="fp32",
-        layout="auto",
-        device=CPU,
-    )
-    network = build_network(plan.network, seed=0).eval()
+    validator = make_validator(store)
+    network = build_network(store.plan.network, seed=0).eval()
     whole = validator.case(network, store.case_ids[0])
     monkeypatch.setattr("decathlete.training.loop.validation.PART_ELEMENTS", 500)
     parts = validator.case(network, store.case_ids[0])
+    assert whole is not None
+    assert parts is not None
     assert parts.dice == whole.dice
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_a_validation_stops_in_the_middle_of_a_case(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    validator = make_validator(store)
+    network = build_network(store.plan.network, seed=0).eval()
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    assert validator.run(network, store.case_ids, stop=stop) is None
+    assert len(asked) == 2, "once before the case, once after its first slab"
+
+
+def test_the_time_of_a_case_follows_from_its_windows(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    window = SlidingWindow(overlap=0.5)
+    calls: list[int] = []
+    network = build_network(store.plan.network, seed=0).eval()
+    network.register_forward_pre_hook(lambda _module, inputs: calls.append(len(inputs[0])))
+    validator = make_validator(store, window)
+    validator.case(network, store.case_ids[0])
+    expected_s = validator.expected_seconds(store.case_ids[0], step_s=3.0 * store.plan.batch_size)
+    assert expected_s == sum(calls) > 1
 
 
 def _cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

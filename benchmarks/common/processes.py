@@ -12,7 +12,9 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,17 +37,29 @@ def run_alone(script: Path, task: Mapping[str, Any], *, python: Path, cores: Seq
     Raises:
         WorkFailed: it ended with an error.
     """
-    done = subprocess.run(
-        [str(python), str(script), json.dumps(task)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
-        preexec_fn=partial(_begin, cores),
-        check=False,
-    )
-    if done.returncode != 0:
-        raise WorkFailed(last_lines(done.stdout + done.stderr))
-    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    # no pipes: workers of a process that crashed would keep them open
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [str(python), str(script), json.dumps(task)],
+            stdout=output,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
+            preexec_fn=partial(_begin, cores),
+            start_new_session=True,
+        )
+        try:
+            exit_code = process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        output.seek(0)
+        errors.seek(0)
+        told, complained = output.read(), errors.read()
+    if exit_code != 0:
+        reason = f"\nended by signal {-exit_code}" if exit_code < 0 else ""
+        raise WorkFailed(last_lines(told + complained) + reason)
+    lines = [line for line in told.splitlines() if line.startswith(RESULT)]
     return json.loads(lines[-1].removeprefix(RESULT)) if lines else {}
 
 

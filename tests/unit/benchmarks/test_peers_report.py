@@ -3,9 +3,11 @@
 import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from benchmark_support import BENCHMARKS, importable
@@ -153,6 +155,27 @@ def test_every_workload_has_a_small_size_and_ours_first(name):
     assert "small" in found.sizes
     assert found.contenders[0].name == "ours"
     assert found.contenders[0].environment == "ours"
+
+
+CRASHES = """
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("child", child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_crash_leaves_no_workers_behind_and_is_not_waited_for(tmp_path):
+    from common.processes import WorkFailed, run_alone
+
+    (tmp_path / "work.py").write_text(CRASHES)
+    with pytest.raises(WorkFailed, match="ended by signal 9") as caught:
+        run_alone(tmp_path / "work.py", {}, python=Path(sys.executable), cores=[0])
+    child = int(str(caught.value).split()[1])
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_contenders_play_in_turn_in_processes_of_their_own(tmp_path):

@@ -158,13 +158,11 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             return None
         if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
-        if state.val_cases is None:
-            first = self._plan_validation(module, validator)
-            if first is not None and state.val_cases == 1:
-                return Validation.mean([first], validator.names, module.device)
-            if state.stopped_by or not module.budget.validation_due(state):
-                return None
-        if not state.val_cases:
+        is_planned = state.val_cases is not None
+        first = None if is_planned else self._plan_validation(module, validator)
+        if first is not None and state.val_cases == 1:
+            return Validation.mean([first], validator.names, module.device)
+        if not state.val_cases or not (is_planned or module.budget.validation_due(state)):
             return None
         began = module.clock.elapsed()
         chosen = choose_evenly(module.task.val_ids, state.val_cases)

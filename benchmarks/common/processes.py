@@ -64,7 +64,7 @@ def run_alone(script: Path, task: Mapping[str, Any], *, python: Path, cores: Seq
 
 
 def _begin(cores: Sequence[int]) -> None:
-    """Take the cores, and end when the driver ends: the next measurement must not run beside this one."""
+    """Take the cores, and end when the driver is killed: the next measurement must not run beside this one."""
     os.sched_setaffinity(0, cores)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -105,6 +105,11 @@ def test_a_training_of_days_is_announced(workspace, monkeypatch, caplog):
     monkeypatch.setattr(budget, "CPU_SPEED", dict.fromkeys(budget.CPU_SPEED, budget.Speed(gflops=1e-6, elements=1e-3)))
     train("Test", workspace=workspace, config=config, overwrite=True)
     assert "2 epochs of 3 steps take an estimated" in caplog.text
+    caplog.clear()
+    train("Test", workspace=workspace, config=config, resume=True)  # `run` begins and resumes like this
+    assert "take an estimated" not in caplog.text
+    train("Test", workspace=workspace, config=config, fold="all", resume=True)
+    assert "take an estimated" in caplog.text
     assert "days on a CPU" in caplog.text
     assert "--max-time" in caplog.text
 

@@ -206,7 +206,7 @@ def _check_path(path: str) -> None:
     if field in _WHOLE_FIELDS and field != path:
         raise OptionError(
             f"--set {path}: the numbers of {field} are set together, because other fields follow from them",
-            remedy=f"use --set {field}=Z,Y,X",
+            remedy=f"give all of them, separated by commas: --set {field}=...",
         )
     if field == "axis_order":
         raise OptionError(

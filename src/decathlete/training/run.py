@@ -210,10 +210,11 @@ def _fit(task: TrainTask, record: RunRecord, progress: TrainingProgress) -> tupl
             asked = fit_here(task, progress)
     state = _saved_state(task)
     if state is None or state.outcome != "complete":
-        number = (state.stopped_by if state is not None else 0) or asked or signal.SIGTERM
+        model = _describe_model(task, record, state)
+        saved = "it is saved" if state is not None else "nothing is saved yet"
         raise InterruptedRunError(
-            f"training was stopped by a signal; it is saved, {_describe_model(task, record, state)}",
-            signal_number=number,
+            f"training was stopped by a signal; {saved}, {model}",
+            signal_number=asked or (state.stopped_by if state is not None else 0) or signal.SIGTERM,
             where=task.folder,
         )
     return state, asked
@@ -246,7 +247,8 @@ def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEn
         DecathleteError: what a user can do something about.
     """
     module = SegmentationModule(task)
-    module.stop_request.install()  # Lightning would end the process at a Ctrl-C while it starts
+    if task.hardware.world == 1:  # several processes wait for one another while they start: a signal ends them
+        module.stop_request.install()  # Lightning would end the process with another exit code
     fit_module(module, [StepReporter(progress), AdaptThreads(), EpochEnd(progress)], environment)
     return module.stop_request.signal_number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -77,8 +78,9 @@ def plan_resolution(
     )
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
         return chosen
+    is_other = not all(map(_is_close, _spacings(recorded), _spacings(chosen)))
     log.log(
-        logging.WARNING if warn else logging.DEBUG,
+        logging.WARNING if warn and is_other else logging.DEBUG,
         "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
         "--overwrite, or in another folder with --prepared",
         format_grids(recorded),
@@ -107,7 +109,17 @@ def _keeps_recorded(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
     if recorded.coarse_start is not None and ("coarse_start" in chosen.user_set or "coarse_start" in recorded.user_set):
         return False  # the user sets that there is none, or has set this one
     planned = [ceiling.spacing for ceiling in ceilings.ceilings]
-    return recorded.target_spacing in planned and "target_spacing" not in recorded.user_set
+    return any(_is_close(recorded.target_spacing, spacing) for spacing in planned) and (
+        "target_spacing" not in recorded.user_set
+    )
+
+
+def _is_close(one: Spacing, other: Spacing) -> bool:
+    """Return whether two spacings are equal but for rounding: some releases rounded small ones less finely."""
+    return all(
+        a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=2e-3))
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _spacings(plan: Plan) -> tuple[Spacing, Spacing]:

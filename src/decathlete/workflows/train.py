@@ -88,7 +88,7 @@ def train(
         planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
         plan = plan or make_training_plan(store.plan, planned, adapt=adapt, overrides=overrides)
         _log_changed_plan(plan, store.plan)
-        if not resume:
+        if overwrite or record_in(folder) is None:
             _warn_of_long_training(plan, config)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_in_words(assignment, part):
 def test_numbers_that_the_network_follows_from_are_set_together(field):
     with pytest.raises(OptionError, match="are set together") as caught:
         override(PLAN, [f"{field}.1=2"])
-    assert f"--set {field}=Z,Y,X" in str(caught.value)
+    assert f"--set {field}=..." in str(caught.value)
 
 
 @pytest.mark.parametrize("field", sorted(READ_ONLY_FIELDS))

@@ -118,8 +118,8 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> int:
             raise
         raise error from None
     except ProcessExitedException as problem:
-        if received:  # processes that still import have no handler for it
-            raise _ended_at_start(received[0], task) from None
+        if received and problem.exit_code in (-received[0], 1):  # while they start, they have no handler for it
+            raise _ended_by_signal(received[0], task) from None
         ended = describe_end(problem.exit_code, oom_kills_before=oom_kills)
         raise DecathleteError(
             f"training process {problem.error_index} of {n} {ended}",
@@ -131,9 +131,9 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> int:
     return received[0] if received else 0
 
 
-def _ended_at_start(signal_number: int, task: TrainTask) -> InterruptedRunError:
+def _ended_by_signal(signal_number: int, task: TrainTask) -> InterruptedRunError:
     return InterruptedRunError(
-        "training was stopped by a signal before its first step; what was saved before is kept",
+        "a signal ended the processes while they started; what was saved before is kept",
         signal_number=signal_number,
         where=task.folder,
     )
@@ -149,6 +149,7 @@ def ended_at_once(request: EndNow, task: TrainTask) -> InterruptedRunError:
 
 
 def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training installs a handler, and not KeyboardInterrupt
     end_with_parent()
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(task.log_level)

@@ -60,6 +60,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         self._progress: list[TrainingProgress] = [progress]
         self._curves: Curves | None = None
         self._validators: dict[bool, Validator] = {}  # by whether they validate on the coarse grid
+        self._told_of_slow_cases = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Open the loggers, once the module has been restored."""
@@ -183,24 +184,21 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             self._validators[coarse] = module.validator(coarse=coarse)
         return self._validators[coarse]
 
-    @staticmethod
-    def _plan_validation(module: SegmentationModule, validator: Validator) -> CaseResult | None:
+    def _plan_validation(self, module: SegmentationModule, validator: Validator) -> CaseResult | None:
         """Choose how many cases are validated; with a time limit one case is validated for its time, and returned.
 
-        A request to stop sets ``module.state.stopped_by``, and a later validation is planned again.
+        If that would take too long, or a signal asks to stop (which sets ``module.state.stopped_by``), nothing is
+        chosen, and a later epoch tries again.
         """
         state, task, first, seconds = module.state, module.task, None, 0.0
         if task.config.timed:
             case_id = choose_evenly(task.val_ids, 1)[0]
-            expected_s = validator.expected_seconds(case_id, step_s=state.step_s) if state.step > 1 else 0.0
+            step_s = state.step_s / 2 if state.step == 1 else state.step_s  # the first step prepares kernels
+            expected_s = validator.expected_seconds(case_id, step_s=step_s)
             if not module.budget.may_time_validation(expected_s):
-                state.val_cases = 0
-                if ranks.rank() == 0:
-                    log.info(
-                        "held-out cases are not validated during this training: one would take about %.0f s; "
-                        "they are scored after it",
-                        expected_s,
-                    )
+                if ranks.rank() == 0 and not self._told_of_slow_cases:
+                    log.warning("no validation in this epoch: one held-out case would take about %.0f s", expected_s)
+                self._told_of_slow_cases = True
                 return None
             began = module.clock.elapsed()
             first = validator.case(module.ema.network, case_id, stop=module.stop_request.is_set)

@@ -75,10 +75,14 @@ class ThreadChoice:
         ):
             self._begin_trial(step_s, waiting)
 
+    @property
+    def usual_threads(self) -> int:
+        """The number of threads outside a trial."""
+        return self._alternative if self.is_trial else self.threads
+
     def abandon_trial(self) -> None:
         """Return to the number of threads from before a trial, if there is one."""
-        if self.is_trial:
-            self.threads, self.is_trial = self._alternative, False
+        self.threads, self.is_trial = self.usual_threads, False
 
     def _begin_trial(self, step_s: float, waiting: float) -> None:
         fewer = min(self.threads - 1, max(1, round(self.threads * (1 - waiting))))
@@ -136,12 +140,16 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Continue the window: what happens between two epochs is no step."""
         if self._is_active(trainer, pl_module):
+            if pl_module.finishing is not None:  # seconds are left: no time to try anything
+                self._choice.abandon_trial()
+            self._apply(pl_module)
             self._last_step_s, self._wait_at_mark_s = pl_module.clock.elapsed(), self._wait_s() or 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Pause the window."""
+        """Pause the window; what happens between two epochs, such as a validation, is no part of a trial."""
         if self._is_active(trainer, pl_module):
             self._waited_s += self._wait_after_mark()
+            self._set(self._choice.usual_threads)
 
     def on_train_batch_end(
         self,
@@ -152,11 +160,7 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Compare, at the end of a window."""
-        if not self._is_active(trainer, pl_module):
-            return
-        if pl_module.finishing is not None:  # seconds are left: no time to try anything
-            self._choice.abandon_trial()
-            self._apply(pl_module)
+        if not self._is_active(trainer, pl_module) or pl_module.finishing is not None:
             return
         now_s = pl_module.clock.elapsed()
         step_s, self._last_step_s = now_s - self._last_step_s, now_s
@@ -175,7 +179,7 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
             now_s,
             step_s=step_s,
             waiting=waited_s / seconds / self._choice.threads,
-            time_left_s=pl_module.task.config.max_time_s - now_s,
+            time_left_s=pl_module.budget.deadline(pl_module.state) - now_s,
         )
         self._apply(pl_module)
         if self._choice.threads == tried:
@@ -185,9 +189,12 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
     def _apply(self, pl_module: Any) -> None:
         """Train with the chosen number of threads; steps of a trial say nothing about those that follow."""
         pl_module.has_usual_steps = not self._choice.is_trial
-        if self._choice.threads != self._threads:
-            self._threads = self._choice.threads
-            self._set_threads(self._threads)
+        self._set(self._choice.threads)
+
+    def _set(self, threads: int) -> None:
+        if threads != self._threads:
+            self._threads = threads
+            self._set_threads(threads)
 
     def _wait_after_mark(self) -> float:
         return max(0.0, (self._wait_s() or 0.0) - self._wait_at_mark_s)
@@ -201,5 +208,4 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         self._restore()
 
     def _restore(self) -> None:
-        if self._threads != self._n_threads:
-            self._set_threads(self._n_threads)
+        self._set(self._n_threads)

@@ -25,11 +25,14 @@ def die(task: Any, progress: Any, environment: Any) -> None:
 class ProcessesOfWhichOneIsKilled:
     """What torch returns when it has started the processes."""
 
+    def __init__(self, number: int = signal.SIGKILL) -> None:
+        self.number = number
+
     def pids(self) -> list[int]:
         return []
 
     def join(self) -> bool:
-        raise ProcessExitedException("...", error_index=1, error_pid=7, exit_code=-9, signal_name="SIGKILL")
+        raise ProcessExitedException("...", error_index=1, error_pid=7, exit_code=-self.number, signal_name="")
 
 
 def test_the_message_names_process_signal_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,17 +52,19 @@ def test_the_message_names_process_signal_and_memory(tmp_path: Path, monkeypatch
     assert (raised.value.code, raised.value.where) == ("E-TRAINING-PROCESS", tmp_path)
 
 
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
 def test_processes_that_a_signal_ends_while_they_start_are_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: int
 ) -> None:
     monkeypatch.setattr(
-        "decathlete.training.distributed.spawn.start_processes", lambda *_, **__: ProcessesOfWhichOneIsKilled()
+        "decathlete.training.distributed.spawn.start_processes", lambda *_, **__: ProcessesOfWhichOneIsKilled(ended_by)
     )
     monkeypatch.setattr("decathlete.training.distributed.spawn.forward", lambda send: send(signal.SIGINT))
     task = SimpleNamespace(folder=tmp_path, hardware=SimpleNamespace(devices=2, kind="cpu"), log_level=30)
-    with pytest.raises(InterruptedRunError, match="before its first step") as raised:
+    with pytest.raises(DecathleteError) as raised:
         spawn(die, task, SimpleNamespace())  # type: ignore[arg-type]
-    assert raised.value.exit_code == 130
+    assert isinstance(raised.value, InterruptedRunError) is (ended_by == signal.SIGINT)
+    assert ("was ended by SIGKILL" in str(raised.value)) is (ended_by == signal.SIGKILL)
 
 
 @pytest.mark.full

@@ -25,11 +25,14 @@ class Machine:
         self.now_s = self.waited_s = 0.0
         self.threads, self.calls = processors, list[int]()
         self.callback = AdaptThreads(lambda: self.waited_s, self.set_threads)
-        config = SimpleNamespace(timed=timed, max_time_s=max_time_s)
+        config = SimpleNamespace(timed=timed)
+        budget = SimpleNamespace(deadline=lambda _state: max_time_s)
         clock = SimpleNamespace(elapsed=lambda: self.now_s)
         state = SimpleNamespace(step_s=0.0)
         task = SimpleNamespace(config=config)
-        self.module: Any = SimpleNamespace(task=task, clock=clock, state=state, finishing=None, has_usual_steps=True)
+        self.module: Any = SimpleNamespace(
+            task=task, clock=clock, budget=budget, state=state, finishing=None, has_usual_steps=True
+        )
         device = SimpleNamespace(type="cpu")
         self.trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device), world_size=1)
 
@@ -104,12 +107,15 @@ def test_no_trial_begins_near_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_ends_when_the_training_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     machine.busy = 1
-    while not machine.calls:
+    while machine.module.has_usual_steps:
         machine.train(1)
-    assert (machine.threads, machine.module.has_usual_steps) == (3, False)
+    assert machine.threads == 4, "between epochs there is no trial"
+    machine.callback.on_train_epoch_start(machine.trainer, machine.module)
+    assert machine.threads == 3
+    machine.callback.on_train_epoch_end(machine.trainer, machine.module)
     machine.module.finishing = object()
-    machine.train(1)
-    assert (machine.threads, machine.module.has_usual_steps) == (4, True)
+    machine.callback.on_train_epoch_start(machine.trainer, machine.module)
+    assert (machine.threads, machine.module.has_usual_steps) == (4, True), "before the first of the last steps"
 
 
 def test_steps_of_a_trial_do_not_count_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:

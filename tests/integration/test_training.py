@@ -399,7 +399,9 @@ def test_so_many_cases_and_windows_at_a_time_are_validated(store, tmp_path, monk
 
     cases, sizes = [], []
     case, windows = Validator.case, TorchEngine.__call__
-    monkeypatch.setattr(Validator, "case", lambda self, net, name: (cases.append(name), case(self, net, name))[1])
+    monkeypatch.setattr(
+        Validator, "case", lambda self, net, name, **how: (cases.append(name), case(self, net, name, **how))[1]
+    )
     monkeypatch.setattr(TorchEngine, "__call__", lambda self, x_BC: (sizes.append(len(x_BC)), windows(self, x_BC))[1])
     train(store, 0, tmp_path / "default", tiny_config(epochs=1, steps_per_epoch=1))
     assert (len(cases), sizes) == (2, [4, 4] * 2), "both held-out cases, each of 8 windows"

@@ -5,8 +5,8 @@
         --datasets Task04_Hippocampus ACDC --minutes 2 10 40
 
 Trains the cells that the record in ``--output`` lacks, so that it can be stopped and repeated, then writes the table
-and the plot. ``--table-only`` trains nothing. nnU-Net trains in ``--nnunet-precision``: bf16 makes two to three times the
-steps of fp32, but on AMX tiles it crashes in the first step of ACDC in 3D (SIGSEGV, a defect of oneDNN).
+and the plot. ``--table-only`` trains nothing. nnU-Net trains in ``--nnunet-precision``: bf16
+makes two to three times the steps of fp32, but on AMX tiles it crashes in the first step of ACDC (3D, SIGSEGV).
 """
 
 from __future__ import annotations

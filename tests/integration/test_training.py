@@ -317,6 +317,21 @@ def test_a_time_budget_is_used_and_not_exceeded(store, tmp_path, clock):
     assert 2 * CASE_S <= state["val_spent_s"] <= 0.1 * 60.0
 
 
+def test_a_case_that_would_take_too_long_is_not_validated(store, tmp_path, clock, caplog, monkeypatch):
+    from decathlete.training.loop.validation import Validator
+
+    monkeypatch.setattr(Validator, "expected_seconds", lambda self, case_id, *, step_s: 100.0)
+    heard = TimedSteps(clock)
+    config = tiny_config(epochs=None, max_time_s=20.0)
+    result = train(store, 0, tmp_path / "run", config, progress=heard, clock=clock)
+    assert result.mean_dice is None
+    assert len(heard.epochs) > 4
+    assert all(epoch.mean_dice is None for epoch in heard.epochs)
+    assert [record.message for record in caplog.records if "no validation" in record.message] == [
+        "no validation in this epoch: one held-out case would take about 100 s"
+    ]
+
+
 def test_time_for_hardly_a_step_is_warned_of(store, tmp_path, caplog):
     readings = count()  # each of them is a second later
     config = tiny_config(epochs=None, max_time_s=0.01, val_cases=0)

@@ -114,7 +114,7 @@ class Validator:
         """Return the means over ``case_ids``, distributed over the processes; ``None`` if any process stopped.
 
         Args:
-            stop: called again and again; returns whether to stop.
+            stop: called before each case and between its slabs; returns whether to stop.
         """
         results, stopped = [], False
         for case_id in case_ids[ranks.rank() :: ranks.world_size()]:

@@ -70,7 +70,9 @@ def markdown(results: Sequence[CellResult], *, plot: str) -> str:
         "grid of the files. The difference is paired by case; its 95 % interval is a bootstrap over patients.",
         "",
         "nnU-Net's learning rate falls to zero with the time. Its precision is noted below: bf16 makes more steps, but "
-        "on AMX tiles it crashed in the first step in 3D (ACDC), so that it has fp32 there.",
+        "on AMX tiles it crashed in the first step in 3D (ACDC), so that it has fp32 there. "
+        "Where its Dice is 0.000 it had learned no structure: its steps in that time (below) are too few for "
+        "its recipe.",
         "",
         f"![Dice by training time]({plot})",
         "",

@@ -77,12 +77,26 @@ def _link(match: re.Match[str], page: str, uri: str) -> str:
 def _sources() -> dict[str, str]:
     """Path in the repository -> place in the docs folder."""
     found = {source: uri for source, uri in NAMED.items() if (ROOT / source).exists()}
-    for path in sorted((ROOT / RESULTS).glob("*.*"), reverse=True):  # the newest first
-        if path.suffix in {".md", ".png"}:
-            found[f"{RESULTS}/{path.name}"] = f"benchmarks/{path.name}"
+    for path in _result_files():
+        found[path.relative_to(ROOT).as_posix()] = f"benchmarks/{_shown(path)}"
     for path in sorted((ROOT / "notebooks").glob("*.ipynb"), reverse=True):
         found[f"notebooks/{path.name}"] = f"tutorials/notebooks/{path.stem}.md"
     return found
+
+
+def _result_files() -> list[Path]:
+    """List the pages and pictures of results: those with a date, the newest first, then folders that grow."""
+    results = ROOT / RESULTS
+    dated = sorted((*results.glob("*.md"), *results.glob("*.png")), reverse=True)
+    return [
+        *dated,
+        *(path for page in sorted(results.glob("*/README.md")) for path in (page, *page.parent.glob("*.png"))),
+    ]
+
+
+def _shown(result: Path) -> str:
+    """Return the place of a page or picture of results in the site's folder of benchmarks."""
+    return result.relative_to(ROOT / RESULTS).as_posix().replace("README.md", "index.md")
 
 
 def _notebook(path: Path) -> str:
@@ -98,9 +112,11 @@ def _notebook(path: Path) -> str:
 
 def _results() -> str:
     rows = []
-    for path in sorted((ROOT / RESULTS).glob("*.md"), reverse=True):
-        title = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
-        rows.append((path.stem[:10], f"[{title}]({path.name})"))
+    for path in _result_files():
+        if path.suffix == ".md":
+            title = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+            date = "continued" if path.name == "README.md" else path.stem[:10]
+            rows.append((date, f"[{title}]({_shown(path)})"))
     return f"""# Benchmarks
 
 Measured figures, each with its date, its machine and the versions of the programs. The raw records lie beside these

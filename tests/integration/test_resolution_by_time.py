@@ -64,6 +64,14 @@ def test_a_short_time_prepares_a_coarser_grid_that_later_runs_keep(prepare, capl
     assert prepare(MONTH, overwrite=True).plan.target_spacing == FULL
 
 
+def test_prepared_data_of_a_training_from_a_model_are_used_when_the_model_is_gone(prepare, tmp_path, caplog):
+    store = prepare(MINUTE)
+    config = MONTH.revised(pretrained=str(tmp_path / "gone"))
+    with caplog.at_level(logging.WARNING):
+        assert prepare(config, reuse=True).plan == store.plan
+    assert caplog.text == ""
+
+
 def test_no_time_or_a_grid_of_the_user_keeps_the_grid(prepare):
     options = PlanOptions(overrides=("target_spacing=1.5,1.5,1.5",))
     assert prepare(MINUTE, options=options).plan.target_spacing == (1.5, 1.5, 1.5)

@@ -47,14 +47,14 @@ def first_stages(network: nn.Module, n_stages: int) -> Sequence[Sequence[nn.Modu
 
 
 def freeze_stages(network: nn.Module, n_stages: int) -> None:
-    """Exclude the weights of the first stages of the encoder from training.
+    """Exclude the weights of the first stages of the encoder from training; their batch norms keep their statistics.
 
     Raises:
         OptionError: as of :func:`first_stages`.
     """
     for modules in first_stages(network, n_stages):
         for module in modules:
-            module.requires_grad_(False)
+            module.requires_grad_(False).eval()
 
 
 def tensor_names(network: nn.Module, modules: Sequence[nn.Module]) -> tuple[str, ...]:

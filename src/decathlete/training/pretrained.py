@@ -19,6 +19,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.planning.trained_network import with_trained_network
 from decathlete.training.config import TrainConfig
+from decathlete.training.reporting.records import Fold
 from decathlete.training.weight_matching import NameMatch, input_names
 
 _LISTED = 5
@@ -178,6 +179,24 @@ def load_pretrained(network: nn.Module, plan: Plan, folder: Path) -> Transfer:
         lines.append(f"not carried over (absent or of another shape): {_listed(fresh)}")
     unknown = {name: new for name in carried if (new := names.unknown(name))}
     return Transfer(carried=tuple(carried), fresh=tuple(fresh), unknown=unknown, lines=tuple(lines))
+
+
+def describe_seen_cases(plan: Plan, config: TrainConfig, *, dataset_digest: str, fold: Fold) -> str | None:
+    """Say that the model to start from has been trained on cases that ``fold`` holds out; ``None``: it is not known.
+
+    Raises:
+        ModelError: see :func:`open_pretrained`.
+    """
+    folder = Path(config.pretrained or "")
+    member = open_pretrained(folder, plan).record
+    trained = member.networks[0].fold
+    if fold == "all" or trained == str(fold) or member.provenance.get("dataset_digest") != dataset_digest:
+        return None
+    source = "on all cases" if trained == "all" else "as another fold"
+    return (
+        f"{folder} was trained {source} of the same dataset and has seen cases that fold {fold} holds out, so that "
+        f"their scores will be too high; start fold {fold} from a model of fold {fold}, or of another dataset"
+    )
 
 
 def _check_frozen(network: nn.Module, n_stages: int, transfer: Transfer, *, model: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from decathlete.augmentation.config import CASCADE_TRANSFORMS
 from decathlete.core.files import remove
 from decathlete.core.locks import locked_folder
 from decathlete.errors import DecathleteError, InterruptedRunError
@@ -40,7 +41,7 @@ from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import EndNow, restore_signal_handlers
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import LAST, TrainTask
-from decathlete.training.pretrained import start_from_pretrained
+from decathlete.training.pretrained import describe_seen_cases, start_from_pretrained
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
@@ -103,7 +104,7 @@ def train(
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
     if config.pretrained is not None and not (output / LAST).is_file():
-        _try_pretrained(plan, config)
+        _try_pretrained(plan, config, dataset_digest=store.fingerprint.dataset_digest, fold=fold)
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
@@ -133,8 +134,10 @@ def train(
         return _run(task, record, progress or LogProgress(), rendezvous)
 
 
-def _try_pretrained(plan: Plan, config: TrainConfig) -> None:
+def _try_pretrained(plan: Plan, config: TrainConfig, *, dataset_digest: str, fold: Fold) -> None:
     """Log what a training takes over from a trained model, before its folder is claimed.
+
+    If the model has seen held-out cases, log a warning.
 
     Raises:
         ModelError: the model does not fit. OptionError: the stages that are not trained do not fit it.
@@ -142,6 +145,8 @@ def _try_pretrained(plan: Plan, config: TrainConfig) -> None:
     network = build_network(plan.network, seed=config.seed)
     for line in start_from_pretrained(network, plan, config).lines:
         log.info("%s", line)
+    if seen := describe_seen_cases(plan, config, dataset_digest=dataset_digest, fold=fold):
+        log.warning("%s", seen)
 
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
@@ -152,6 +157,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
         warn_of_memory(task)
         _warn_of_short_coarse_start(task)
+        _name_unused_mask_settings(task)
         state, signal_number = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(
@@ -187,6 +193,15 @@ def _warn_of_short_coarse_start(task: TrainTask) -> None:
             100 * start.share,
             n_epochs,
         )
+
+
+def _name_unused_mask_settings(task: TrainTask) -> None:
+    config, plan = task.config.augmentation, task.plan
+    if config is None or plan.previous_stage is not None:
+        return
+    for name in CASCADE_TRANSFORMS:
+        if name in config.names:
+            log.info("augmentation.%s changes nothing here: it is for the second stage of a cascade", name)
 
 
 def _saved_state(task: TrainTask) -> RunState | None:

@@ -92,7 +92,7 @@ def preprocess(
         store = None if store is None else update_codes(store, spec)
         if store is not None and store.plan.previous_stage is not None:
             return _prepare_second_stage_again(store, spec, workspace, task, workers, on_plan, progress)
-        if store is not None and (training is None or training.max_time_s is None):
+        if store is not None and not _may_suggest_another_grid(training):
             return _reuse(store, on_plan)
         with locked_folder(folder.parent, wait_for="checked the dataset of"):
             require_shared(workers, reads=[spec.root], writes=[folder.parent])
@@ -130,6 +130,14 @@ def preprocess(
             folder,
             progress,
         )
+
+
+def _may_suggest_another_grid(training: TrainConfig | None) -> bool:
+    """Return whether a warning is due if prepared data have another grid than the training time suggests.
+
+    That of a training from a trained model would need its network, and the model may be gone since it began.
+    """
+    return training is not None and training.max_time_s is not None and training.pretrained is None
 
 
 def _prepare_second_stage_again(

@@ -229,6 +229,7 @@ MEDNEXT = MedNeXtSpec(
     [
         (make_test_network(2), 1, ("encoder.0.",)),
         (make_test_network(2).revised(block="residual"), 1, ("encoder.0.",)),
+        (make_test_network(2).revised(norm="batch"), 1, ("encoder.0.",)),
         (MEDNEXT, 1, ("stem.", "encoder.0.")),
         (MEDNEXT, 2, ("stem.", "encoder.0.", "downs.0.", "encoder.1.")),
     ],
@@ -246,8 +247,25 @@ def test_training_starts_from_the_weights_and_leaves_frozen_stages(
     assert "pretrained: " in caplog.text
     before, after = old.build(number=0).state_dict(), ModelBundle.load(result.model).build(number=0).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith(frozen))
-    changes = {name: (before[name] - after[name]).abs().max() for name in before if not name.startswith(frozen)}
+    trained = [name for name, _ in old.build(number=0).named_parameters() if not name.startswith(frozen)]
+    changes = {name: (before[name] - after[name]).abs().max() for name in trained}
     assert 0 < max(changes.values()) < 0.1
     assert all(change > 0 for name, change in changes.items() if name.endswith("conv.weight"))
     (tmp_path / "old").rename(tmp_path / "away")
     assert train(store, 0, tmp_path / "run", config, resume=True).steps == 2, "a resumed run does not need the model"
+
+
+def test_a_start_from_a_model_that_has_seen_held_out_cases_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_store(tmp_path / "store", dims=2)
+    config = tiny_config(epochs=1, steps_per_epoch=1)
+    models = {fold: train(store, fold, tmp_path / f"of_{fold}", config).model for fold in (0, "all")}
+    for fold, says in ((0, ""), ("all", "was trained on all cases of the same dataset and has seen cases that fold 0")):
+        caplog.clear()
+        train(store, 0, tmp_path / f"from_{fold}", config.revised(pretrained=str(models[fold])))
+        assert says in caplog.text
+        assert ("scores will be too high" in caplog.text) is bool(says)
+    caplog.clear()
+    train(store, "all", tmp_path / "all_from_0", config.revised(pretrained=str(models[0])))
+    assert "scores will be too high" not in caplog.text

@@ -58,7 +58,7 @@ def _convert(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
     converted = SyncBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     converted.to(norm.weight.device)
     converted.load_state_dict(norm.state_dict())
-    return converted
+    return converted.train(norm.training)
 
 
 def _over_ranks(sums_C: Tensor) -> Tensor:

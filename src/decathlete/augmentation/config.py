@@ -161,15 +161,21 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
 
 
 def _apply_policy(given: Any) -> Any:
-    """Replace ``policy`` by its settings; those that are given beside it count."""
+    """Replace ``policy`` by its settings; those that are given beside it count.
+
+    A transform with a setting is used, although the policy disables it.
+    """
     if isinstance(given, str):
         return policy_settings(given)
     if not isinstance(given, Mapping) or "policy" not in given:
         return given
     merged: dict[str, Any] = dict(policy_settings(str(given["policy"])))
     for name, change in given.items():
-        if name != "policy":
-            merged[name] = {**merged.get(name, {}), **dict(change)} if isinstance(change, Mapping) else change
+        if isinstance(change, Mapping):
+            of_policy = {setting: value for setting, value in merged.get(name, {}).items() if setting != "enabled"}
+            merged[name] = {**of_policy, **change}
+        elif name != "policy":
+            merged[name] = change
     return merged
 
 

@@ -278,7 +278,9 @@ def _split(text: str) -> tuple[str, ...]:
 def _preset_defaults(preset: PresetName, dims: Dims, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the training settings of a preset that do not contradict ``fields``."""
     values = load_preset(preset)
-    defaults = {**values.train, "augmentation": AugmentationConfig.recipe(dims)}
+    defaults = dict(values.train)
+    if not {"augmentation", "augmentation.policy"} & fields.keys():
+        defaults["augmentation"] = AugmentationConfig.recipe(dims)
     if dims == 2:
         defaults["nvol"] = values.nvol_2d
     if fields.get("max_time_s") is not None:

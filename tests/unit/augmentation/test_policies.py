@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from decathlete import train_config
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.draws import RowContext
 from decathlete.augmentation.policies import POLICIES
@@ -28,6 +29,22 @@ def test_single_settings_count_beside_a_policy() -> None:
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="no policy 'mild'"):
         TrainConfig(augmentation="mild")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("policy", ["none", "light"])
+def test_a_transform_with_a_setting_is_used_beside_a_policy_that_disables_it(policy: str) -> None:
+    config = AugmentationConfig.model_validate({"policy": policy, "blur": {"probability": 0.3}})
+    assert config["blur"].chance == 0.3
+    assert config["low_resolution"].chance == 0
+    off = AugmentationConfig.model_validate({"policy": policy, "blur": {"probability": 0.3, "enabled": False}})
+    assert off["blur"].chance == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_replaces_the_augmentation_of_a_preset(policy: str) -> None:
+    config = train_config(preset="recipe", dims=3, **{"augmentation.policy": policy})
+    assert config.augmentation == AugmentationConfig.model_validate(policy)
+    assert train_config(preset="recipe", dims=3).augmentation == AugmentationConfig.recipe(3)
 
 
 def context(transform: str, samples: tuple[int, ...], channels: tuple[int, ...]) -> RowContext:

@@ -21,7 +21,7 @@ from decathlete.benchmarking.instruments import PeakMemory, Profiler, Stopwatch
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, make_measurement
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.windows.flips import mean_over_flips
-from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
+from decathlete.inference.windows.memory import default_sums_bytes
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import layout_of
@@ -117,7 +117,7 @@ def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
             plan=task.plan,
             window=window,
             mirror_axes=task.plan.mirrored_axes,
-            sums_bytes=DEFAULT_SUMS_BYTES if engine.device.type == "cpu" else None,
+            sums_bytes=default_sums_bytes(engine.device),
         ):
             pass
 

@@ -28,7 +28,7 @@ from decathlete.inference.batching.case_predictor import CasePredictor, LocalCas
 from decathlete.inference.ensemble import PlanEnsemble
 from decathlete.inference.output.files import Job
 from decathlete.inference.predict import Predictor
-from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES, network_bytes
+from decathlete.inference.windows.memory import default_sums_bytes, network_bytes
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.largest_images import size_of_image, sizes_of_largest, stored_file_bytes
 from decathlete.preprocessing.requirements import prepared_voxels
@@ -81,10 +81,8 @@ def _stages(predictor: Predictor) -> list[PlanEnsemble]:
 
 def sums_limit_of(predictor: Predictor) -> int | None:
     """Return the most bytes of window sums in memory, about; ``None``: no limit."""
-    if predictor.device.type != "cpu":
-        return None
-    memory_bytes = predictor.window.memory_bytes
-    return DEFAULT_SUMS_BYTES if memory_bytes is None else memory_bytes
+    default = default_sums_bytes(predictor.device)
+    return default if default is None or predictor.window.memory_bytes is None else predictor.window.memory_bytes
 
 
 def _sizes_of_largest(

@@ -18,6 +18,7 @@ from decathlete.errors import CasesFailedError, ModelError
 from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
+from decathlete.preprocessing.killed_cases import cases_in_work, marked_in_work
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.previous_stage import add_previous_stage
@@ -69,17 +70,18 @@ def preprocess(
         one = partial(
             _prepare_case,
             plan=plan,
-            folder=folder / "cases",
+            folder=folder,
             describe_image=describe_image,
             previous=previous_stage or {},
         )
         failures, kept = {}, 0
-        for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
-            if outcome.error is not None:
-                failures[outcome.case_id] = outcome.error
-            kept += bool(outcome.value)
-            if progress:
-                progress(done, len(spec.cases), outcome.case_id)
+        with cases_in_work(folder):
+            for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
+                if outcome.error is not None:
+                    failures[outcome.case_id] = outcome.error
+                kept += bool(outcome.value)
+                if progress:
+                    progress(done, len(spec.cases), outcome.case_id)
         if not isinstance(workers, int):
             remove_partials(folder / "cases")  # of worker processes that were killed
         if kept:
@@ -107,8 +109,17 @@ def _prepare_case(
     """Prepare and write one case; true if it was there already."""
     predicted = previous.get(case.id)
     digest = case_digest(case, plan, predicted)
-    if is_current(folder / case.id, digest):
+    place = folder / "cases" / case.id
+    if is_current(place, digest):
         return True
+    with marked_in_work(folder, case.id):
+        _write_prepared(case, place, plan=plan, digest=digest, describe_image=describe_image, predicted=predicted)
+    return False
+
+
+def _write_prepared(
+    case: Case, place: Path, *, plan: Plan, digest: str, describe_image: Payload | None, predicted: Path | None
+) -> None:
     label = (
         read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures)
         if case.label
@@ -121,5 +132,4 @@ def _prepare_case(
             prepared, read_label(predicted, spacing=case.spacing, formats=case.formats).array_ZYX, plan
         )
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
-    write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
-    return False
+    write_case(place, prepared, digest=digest, dims=plan.dims, raw=raw)

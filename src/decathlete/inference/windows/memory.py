@@ -30,6 +30,14 @@ _FEATURE_MAPS = 7
 """Feature maps of the finest stage that exist at one time, work buffers of convolutions included."""
 
 
+def default_sums_bytes(device: torch.device) -> int | None:
+    """Return the bytes that the sums of one sweep may fill unless a limit is set; ``None``: no limit.
+
+    On accelerators sums have no limit: they lie there.
+    """
+    return DEFAULT_SUMS_BYTES if device.type == "cpu" else None
+
+
 def sums_limit(
     window: SlidingWindow,
     *,
@@ -42,13 +50,11 @@ def sums_limit(
 
     With ``window.memory_gb`` the whole process stays within this memory. So what the process holds already (models,
     images) counts, and what is needed beside the sums: a batch of windows in the network, or a slab that is restored to
-    the file's grid. On accelerators sums have no limit: they lie there.
+    the file's grid.
     """
-    if device.type != "cpu":
-        return None
     memory_bytes = window.memory_bytes
-    if memory_bytes is None:
-        return DEFAULT_SUMS_BYTES
+    if device.type != "cpu" or memory_bytes is None:
+        return default_sums_bytes(device)
     window_bytes = FLOAT_BYTES * plan.labels.n_outputs * prod(plan.patch_size)
     held_bytes: int = psutil.Process().memory_info().rss
     beside_bytes = max(

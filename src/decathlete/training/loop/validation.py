@@ -16,6 +16,7 @@ from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.windows.grid import count_windows
+from decathlete.inference.windows.memory import default_sums_bytes
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.compute_budget import TRAINING_PASSES
@@ -154,6 +155,7 @@ class Validator:
             plan=self.plan,
             window=self.window,
             mirror_axes=self.plan.mirrored_axes,
+            sums_bytes=default_sums_bytes(self.device),
         )
         counts, losses, weights, first = [], [], [], 0
         for logits_KZYX in in_parts(_until(stop, slabs), PART_ELEMENTS):

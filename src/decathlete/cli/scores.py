@@ -33,6 +33,7 @@ def evaluate(
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
+    annotated: o.AnnotatedFile = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -53,6 +54,7 @@ def evaluate(
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
+            annotated=annotated,
             metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=of_metrics),
             workers=workers,
         )

@@ -16,7 +16,7 @@ AnnotatedClasses = Mapping[str, Sequence[str]]
 
 
 class AnnotatedFile(dict[str, tuple[str, ...]]):
-    """The content of a CSV file that lists annotated classes.
+    """The annotated classes that a CSV file or a manifest lists.
 
     Attributes:
         path: the file, for messages.
@@ -85,15 +85,8 @@ def with_annotated(spec: DatasetSpec, annotated: AnnotatedClasses, *, where: Pat
         ManifestError: unknown cases or classes; lists every problem. Or there are more different sets of annotated
             classes than label maps can tell apart.
     """
-    if problems := annotation_problems(annotated, spec.labels, [case.id for case in spec.cases]):
-        remedy = f"correct these; the dataset declares: {', '.join(c.name for c in spec.labels.foreground)}"
-        raise problems_found(problems, where=where, remedy=remedy, kind=ManifestError)
-    value_of = {c.name: c.value for c in spec.labels.foreground}
-    missing = {
-        case_id: tuple(value for name, value in value_of.items() if name not in classes)
-        for case_id, classes in annotated.items()
-    }
-    sets = sorted({values for values in missing.values() if values})
+    missing = unannotated_values(annotated, spec.labels, [case.id for case in spec.cases], where=where)
+    sets = sorted(set(missing.values()))
     if len(sets) > (n_possible := spec.labels.max_unannotated):
         raise ManifestError(
             f"lists {len(sets)} different sets of annotated classes; with {spec.labels.n_classes} classes at most "
@@ -106,6 +99,28 @@ def with_annotated(spec: DatasetSpec, annotated: AnnotatedClasses, *, where: Pat
         labels=spec.labels.revised(unannotated=tuple(sets)),
         cases=tuple(replace(case, unannotated=missing.get(case.id, ())) for case in spec.cases),
     )
+
+
+def unannotated_values(
+    annotated: AnnotatedClasses, labels: LabelSet, case_ids: Sequence[str], *, where: Path
+) -> dict[str, tuple[int, ...]]:
+    """Return the values of the classes that were not annotated, for each case in ``annotated`` that lacks some.
+
+    Args:
+        case_ids: all cases that may be listed.
+        where: file that lists them, for messages.
+
+    Raises:
+        ManifestError: unknown cases or classes; lists every problem.
+    """
+    if problems := annotation_problems(annotated, labels, case_ids):
+        remedy = f"correct these; the dataset declares: {', '.join(c.name for c in labels.foreground)}"
+        raise problems_found(problems, where=where, remedy=remedy, kind=ManifestError)
+    missing = {
+        case_id: tuple(c.value for c in labels.foreground if c.name not in classes)
+        for case_id, classes in annotated.items()
+    }
+    return {case_id: values for case_id, values in missing.items() if values}
 
 
 def annotated_of(spec: DatasetSpec) -> dict[str, tuple[str, ...]]:

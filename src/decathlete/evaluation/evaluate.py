@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from decathlete.core.nearest_files import nearest_files
 from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers, attempt, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
+from decathlete.dataset.annotated import AnnotatedFile, read_annotated, unannotated_values
+from decathlete.dataset.manifest import DeclaredLabels
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, GridMismatchError, ImageError, problems_found
 from decathlete.evaluation.case import score_case
@@ -48,6 +50,7 @@ def evaluate(
     regions: GivenRegions | None = None,
     regions_order: Sequence[int] = (),
     brats: bool = False,
+    annotated: Path | None = None,
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
     spacing: Triple | None = None,
@@ -62,6 +65,9 @@ def evaluate(
         labels: the classes. ``None``: those of a ``dataset.json`` in or above ``labels_folder``; without one, one
             class per value found in the files.
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
+        annotated: CSV file with the annotated classes of partially annotated cases, see
+            :class:`~decathlete.PlanOptions`. The others are not scored. ``None``: the ``annotated`` of the
+            ``dataset.json`` that declares the classes.
         metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
         image_formats: settings of image formats that change how files are read, by the name of the format.
@@ -70,12 +76,14 @@ def evaluate(
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
+        ManifestError: the list of annotated classes is not valid or names unknown classes.
         GridMismatchError: some pairs do not share a grid; all of them are named.
         OptionError: regions that do not fit the labels, or that their names do not decide; unknown metrics.
         OutputError: ``output`` cannot be written or another process works in it (checked before any work is done), or
             it holds other scores.
     """
     used = make_metrics(metrics, tolerance_mm=tolerance_mm)
+    listed = None if annotated is None else read_annotated(annotated)
     if output is not None:
         check_output_folder(output)
     with locked_folder(output) if output is not None else nullcontext():
@@ -85,9 +93,18 @@ def evaluate(
         if output is not None and not overwrite:
             check_scores(output, case_ids=list(pairs), metrics=used)
         require_shared(workers, reads=[predictions, labels_folder])
-        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, spacing, formats, workers=workers)
-        scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
-        scores = evaluate_pairs(pairs, scored, metrics=used, spacing=spacing, formats=formats, workers=workers)
+        declared = declared_labels(labels_folder) if labels is None else DeclaredLabels(labels=labels)
+        if declared is None:
+            declared = DeclaredLabels(labels=_labels_seen(pairs, spacing, formats, workers=workers))
+        scores = evaluate_pairs(
+            pairs,
+            resolve_labels(declared.labels, regions=regions, order=regions_order, brats=brats),
+            metrics=used,
+            spacing=spacing,
+            formats=formats,
+            unannotated=_unannotated(pairs, declared, listed),
+            workers=workers,
+        )
         if output is not None:
             save_scores(scores, output, overwrite=overwrite)
         return scores
@@ -114,6 +131,25 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
         },
     )
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
+
+
+def _unannotated(
+    names: Iterable[str], declared: DeclaredLabels, listed: AnnotatedFile | None
+) -> dict[str, tuple[int, ...]]:
+    """Return the values of the classes that were not annotated, by the name of the label map.
+
+    Args:
+        listed: annotated classes by case, instead of those in ``declared``; cases without a label map are logged.
+    """
+    annotated = declared.annotated if listed is None else listed
+    if annotated is None:
+        return {}
+    values = unannotated_values(annotated, declared.labels, list(annotated), where=annotated.path)
+    case_ids = {name: declared.case_ids.get(name, name) for name in names}
+    if listed is not None:
+        unknown = sorted(set(listed) - set(case_ids.values()))
+        log_unused(listed.path, {Path(case_id): "no label map of this name is scored" for case_id in unknown})
+    return {name: values[case_id] for name, case_id in case_ids.items() if case_id in values}
 
 
 def _has_probabilities(case_id: str, found: Mapping[str, Path]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.dataset.manifest import read_labels
+from decathlete.dataset.manifest import DeclaredLabels, read_labels
 from decathlete.errors import DatasetError, ManifestError, problems_found
 from decathlete.io.image_files import image_suffixes, is_image_name, split_pictures, strip_suffix
 
@@ -46,12 +46,12 @@ def label_files(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def declared_labels(folder: Path) -> LabelSet | None:
-    """Read the classes of the dataset that ``folder`` belongs to, if a manifest lies in it or above it."""
+def declared_labels(folder: Path) -> DeclaredLabels | None:
+    """Read the labels of the dataset that ``folder`` belongs to, if a manifest lies in it or above it."""
     for root in (folder, *folder.resolve().parents[:2]):
         if (root / "dataset.json").is_file():
             try:
-                return read_labels(root)
+                return read_labels(root, folder)
             except ManifestError as problem:
                 _log.warning("the manifest beside the labels is not used: %s", problem)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     def compute(case: _Case) -> _Case:
         assert case.prepared is not None  # for the type checker: just read
-        return _Case(prepared=None, truth_ZYX=case.truth_ZYX, label_ZYX=predictor.compute(case.prepared).label_ZYX)
+        return replace(case, prepared=None, label_ZYX=predictor.compute(case.prepared).label_ZYX)
 
     def score(case: _Case) -> _Dice:
         assert case.label_ZYX is not None  # for the type checker: just computed

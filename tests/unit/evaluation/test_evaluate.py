@@ -8,9 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from decathlete.cli.main import app
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.errors import DatasetError, GridMismatchError, OptionError
+from decathlete.errors import DatasetError, GridMismatchError, ManifestError, OptionError
 from decathlete.evaluation.evaluate import evaluate, evaluate_pairs
 from decathlete.evaluation.folders import declared_labels, labels_of_values
 
@@ -189,6 +191,62 @@ def test_classes_without_a_manifest_are_the_values_seen(folders: tuple[Path, Pat
     scores = evaluate(*folders)
     assert [c.name for c in scores.classes] == ["class 1", "class 2", "class 4"]
     assert scores.classes[2].n_absent == 2
+
+
+PARTIAL = {"channel_names": {"0": "CT"}, "labels": {"bg": 0, "organ": 1, "tumour": 2}, "file_ending": ".nii.gz"}
+
+
+def test_structures_that_the_manifest_does_not_list_as_annotated_are_not_scored(folders: tuple[Path, Path]) -> None:
+    """Case b lacks its tumour in the prediction, case c is a voxel aside; case z has no label map here."""
+    annotated = {"b": ["organ"], "c": ["tumour"], "z": ["organ"]}
+    (folders[1].parent / "dataset.json").write_text(json.dumps(PARTIAL | {"annotated": annotated}))
+    scores = evaluate(*folders)
+    assert [[s.presence for s in case.classes] for case in scores.cases] == [
+        ["both", "both"],
+        ["both", "not annotated"],
+        ["not annotated", "both"],
+    ]
+    assert [case.dice for case in scores.cases] == pytest.approx([1, 1, 0.5])
+    assert [c.n_missed for c in scores.classes] == [0, 0]
+    assert evaluate(*folders, labels=LABELS).classes[1].n_missed == 1, "the list is that of the manifest's own labels"
+
+
+def test_a_csv_file_lists_annotated_classes_instead_of_the_manifest(
+    folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folders[1].parent / "dataset.json").write_text(json.dumps(PARTIAL | {"annotated": {"b": ["organ"]}}))
+    (tmp_path / "list.csv").write_text("case,annotated\na,tumour\nz,organ\n")
+    command = ["evaluate", "--preds", str(folders[0]), "--lbls", str(folders[1]), "--json"]
+    said = CliRunner().invoke(app, [*command, "--annotated", str(tmp_path / "list.csv")])
+    assert said.exit_code == 0, said.output
+    assert [[s["presence"] for s in case["classes"]] for case in json.loads(said.stdout)["cases"]] == [
+        ["not annotated", "both"],
+        ["both", "truth only"],
+        ["both", "both"],
+    ]
+    with caplog.at_level("WARNING"):
+        scores = evaluate(*folders, annotated=tmp_path / "list.csv", regions={"core": 2, "whole": (1, 2)})
+    assert "list.csv: not used: z (no label map of this name is scored)" in caplog.text
+    assert [[s.presence for s in case.classes] for case in scores.cases] == [
+        ["not annotated", "both"],
+        ["both", "truth only"],
+        ["both", "both"],
+    ]
+    (tmp_path / "list.csv").write_text("case,annotated\na,liver\n")
+    with pytest.raises(ManifestError, match="not declared: liver") as caught:
+        evaluate(*folders, annotated=tmp_path / "list.csv")
+    assert caught.value.where == tmp_path / "list.csv"
+
+
+def test_annotated_classes_belong_to_the_case_that_lists_the_label_map(folders: tuple[Path, Path]) -> None:
+    manifest = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "organ", "2": "tumour"},
+        "training": [{"image": f"imagesTr/scan_{c}.nii.gz", "label": f"labelsTr/{c}.nii.gz"} for c in "abc"],
+        "annotated": {"scan_b": ["organ"]},
+    }
+    (folders[1].parent / "dataset.json").write_text(json.dumps(manifest))
+    assert evaluate(*folders).cases[1].classes[1].presence == "not annotated"
 
 
 def test_labels_of_values() -> None:

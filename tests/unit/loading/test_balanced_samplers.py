@@ -6,8 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from decathlete.core.labels import IGNORE_INDEX
+from decathlete.core.rng import stream
 from decathlete.errors import OptionError
 from decathlete.loading.samplers import SAMPLERS, SamplerContext
 
@@ -144,6 +146,36 @@ def test_background_that_is_not_annotated_is_no_lesion(merge_classes):
     foreground = {2: np.flatnonzero(label_ZYX == 2)}
     for step in range(40):
         assert label_ZYX[tuple(s + 1 for s in patches.start(SHAPE, foreground, step, 1))] == 2
+
+
+@pytest.mark.parametrize(
+    ("merge_classes", "boxes"), [(False, [(10, 25, 32), (10, 25, 32), (1, 6, 1)]), (True, [(14, 27, 33)])]
+)
+def test_components_are_searched_in_boxes_and_are_those_of_the_volume(merge_classes, boxes, monkeypatch):
+    random = np.random.default_rng(0)
+    label_ZYX = label_of((IGNORE_INDEX, (0, 0, 0), 2))
+    label_ZYX[2:12, 5:30, 8:] = random.choice([0, 1, 2], (10, 25, 32), p=[0.93, 0.04, 0.03])
+    label_ZYX[15, 3:9, 7] = 3
+    label, searched = ndimage.label, []
+
+    def search(mask_ZYX, structure):
+        searched.append(mask_ZYX.shape)
+        return label(mask_ZYX, structure)
+
+    monkeypatch.setattr(ndimage, "label", search)
+    patches = sampler("lesion", {"a": label_ZYX}, merge_classes=merge_classes, voxels_per_lesion=2)
+    found = patches._find_lesions("a", [3, 1, 2, 4])
+    assert searched == boxes
+    members = {1: (1, 2, 3)} if merge_classes else {1: (1,), 2: (2,), 3: (3,)}
+    assert list(found) == list(members)
+    for value, places in found.items():
+        components_ZYX, n = label(np.isin(label_ZYX, members[value]), np.ones((3, 3, 3)))
+        assert len(places) == n
+        draw = stream(0, "lesion", "a", value)
+        for number, some in enumerate(places, start=1):
+            voxels = np.flatnonzero(components_ZYX == number)
+            expected = voxels if len(voxels) <= 2 else np.sort(draw.choice(voxels, 2, replace=False))
+            assert some.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", ["class_balanced", "lesion"])

@@ -21,6 +21,9 @@ MERGED = 1
 Lesions = Mapping[int, tuple[NDArray[np.int64], ...]]
 """Class index -> for each component, flat places of some of its voxels."""
 
+Slices = tuple[slice, ...]
+"""A box in a volume, one slice for each axis."""
+
 
 @SAMPLERS.register("lesion")
 class LesionSampler(OversamplingSampler):
@@ -78,26 +81,61 @@ class LesionSampler(OversamplingSampler):
         return found
 
     def _find_lesions(self, case_id: str, classes: Sequence[int]) -> Lesions:
-        label_ZYX = self._read_label(case_id)
-        foreground_ZYX = np.isin(label_ZYX, classes)  # neither ignored voxels nor background that is not annotated
-        if self.settings.merge_classes:
-            masks = {MERGED: foreground_ZYX} if foreground_ZYX.any() else {}
-        else:
-            masks = {int(value): label_ZYX == value for value in np.unique(label_ZYX[foreground_ZYX])}
-        return {value: self._components(mask_ZYX, case_id, value) for value, mask_ZYX in masks.items()}
+        """Find the components of one class after the other, each in its box: masks of all classes take much memory.
 
-    def _components(self, mask_ZYX: NDArray[np.bool_], case_id: str, value: int) -> tuple[NDArray[np.int64], ...]:
-        """Return some places of each component, drawn evenly; voxels that share a corner are connected."""
+        Args:
+            classes: neither the index of ignored voxels nor that of background that is not annotated.
+        """
         from scipy import ndimage
 
-        components_ZYX, _ = ndimage.label(mask_ZYX, np.ones((3, 3, 3)))
+        label_ZYX = self._read_label(case_id)
+        boxes = dict(enumerate(ndimage.find_objects(label_ZYX, max(classes)), start=1))
+        found = [value for value in sorted(classes) if boxes[value] is not None]
+        groups = {value: [value] for value in found}
+        if self.settings.merge_classes and found:
+            groups = {MERGED: found}
+        return {
+            value: self._components(
+                label_ZYX, members, _joint_box([boxes[m] for m in members]), stream(0, "lesion", case_id, value)
+            )
+            for value, members in groups.items()
+        }
+
+    def _components(
+        self, label_ZYX: NDArray[np.uint8], members: Sequence[int], box: Slices, random: np.random.Generator
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Return some places of each component, drawn evenly; voxels that share a corner are connected.
+
+        Args:
+            members: indices of the classes whose voxels belong to the components.
+            box: contains all of these voxels.
+        """
+        from scipy import ndimage
+
+        components_ZYX, _ = ndimage.label(np.isin(label_ZYX[box], members), np.ones((3, 3, 3)))
         places = np.flatnonzero(components_ZYX)
         numbers = components_ZYX.ravel()[places]
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers)[1:])[:-1]
-        random = stream(0, "lesion", case_id, value)
-        return tuple(self._some(voxels, random) for voxels in np.split(places[order], ends))
+        return tuple(
+            _places_in_volume(self._some(voxels, random), box, label_ZYX.shape)
+            for voxels in np.split(places[order], ends)
+        )
 
     def _some(self, voxels: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
         n = self.settings.voxels_per_lesion
         return voxels if len(voxels) <= n else np.sort(random.choice(voxels, n, replace=False))
+
+
+def _joint_box(boxes: Sequence[Slices]) -> Slices:
+    """Return the smallest box around boxes."""
+    return tuple(slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*boxes, strict=True))
+
+
+def _places_in_volume(places: NDArray[np.int64], box: Slices, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Convert flat places in a box of a volume to flat places in the volume."""
+    corners = np.unravel_index(places, [part.stop - part.start for part in box])
+    flat: NDArray[np.int64] = np.ravel_multi_index(
+        tuple(c + part.start for c, part in zip(corners, box, strict=True)), shape
+    )
+    return flat

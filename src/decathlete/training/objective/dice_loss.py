@@ -63,13 +63,7 @@ class DiceCompoundLoss(StructureLoss):
         self, logits_BK: Tensor, label_B: Tensor, valid_B: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_BK = functional.log_softmax(logits_BK, dim=1)
-        index_B = label_B.long()
-        if valid_B is not None:
-            index_B = index_B * valid_B
-        if self.labels.unannotated:
-            index_B = index_B * (index_B < self.labels.n_classes)
-        log_B = log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1)
-        entropy_B = self.voxel_loss(-self.with_marginals(log_B, log_BK, label_B))
+        entropy_B = self.voxel_loss(-self.log_truth(log_BK, label_B))
         return log_BK[:, 1:].exp(), self.truth(label_B), mean_over_valid(entropy_B, valid_B)
 
     def _compare_regions(

@@ -42,6 +42,9 @@ class StructureLoss(nn.Module):
         self.known_FI: Tensor | None
         partial = bool(context.labels.unannotated)
         self.register_buffer("known_FI", _known(context.labels) if partial else None, persistent=False)
+        self.impossible_KI: Tensor | None
+        marginal = partial and self.exclusive
+        self.register_buffer("impossible_KI", _impossible(context.labels) if marginal else None, persistent=False)
 
     def valid(self, label_B: Tensor) -> Tensor | None:
         """Return the voxels that have a truth, (batch, *spatial); ``None`` where the dataset has no ignore label."""
@@ -81,24 +84,26 @@ class StructureLoss(nn.Module):
         """
         if not self.exclusive:
             return self._region_entropy(logits_BK, label_B)
-        index_B, valid_B = label_B.long(), self.valid(label_B)
-        index_B = index_B if valid_B is None else index_B * valid_B
-        if not self.labels.unannotated:
-            return functional.cross_entropy(logits_BK, index_B, reduction="none")
-        log_BK = functional.log_softmax(logits_BK, dim=1)
-        index_B = index_B * (index_B < self.labels.n_classes)
-        return -self.with_marginals(log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1), log_BK, label_B)
+        if self.impossible_KI is not None:
+            return -self.log_truth(functional.log_softmax(logits_BK, dim=1), label_B)
+        return functional.cross_entropy(logits_BK, self._valid_index(label_B), reduction="none")
 
-    def with_marginals(self, log_B: Tensor, log_BK: Tensor, label_B: Tensor) -> Tensor:
-        """Return the log probability of each voxel's truth, with that of all classes that an unannotated one may have.
+    def log_truth(self, log_BK: Tensor, label_B: Tensor) -> Tensor:
+        """Return the log probability of each voxel's truth, (batch, *spatial), from that of every class.
 
-        Args:
-            log_B: log probability of the class in ``label_B``, without meaning where it was not annotated.
-            log_BK: of every class.
+        In the background of cases where classes were not annotated, it is that of the background and these classes
+        together. The value of ignored voxels has no meaning.
         """
-        for index, possible in self.labels.possible_indices.items():
-            log_B = torch.where(label_B == index, log_BK[:, possible].logsumexp(dim=1), log_B)
-        return log_B
+        if self.impossible_KI is not None:
+            apply = _MarginalLogProbability.apply
+            log_B: Tensor = apply(log_BK, label_B, self.impossible_KI)  # type: ignore[no-untyped-call]
+            return log_B
+        return log_BK.gather(1, self._valid_index(label_B).unsqueeze(1)).squeeze(1)
+
+    def _valid_index(self, label_B: Tensor) -> Tensor:
+        """Return class indices, int64; 0 in ignored voxels."""
+        valid_B = self.valid(label_B)
+        return label_B.long() if valid_B is None else label_B.long() * valid_B
 
     def _region_entropy(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
         truth_BF = self.truth(label_B).float()
@@ -107,6 +112,38 @@ class StructureLoss(nn.Module):
         if known_BF is None:
             return entropy_BF.mean(dim=1)
         return torch.where(known_BF, entropy_BF, 0.0).sum(dim=1) / known_BF.sum(dim=1).clamp(min=1)
+
+
+class _MarginalLogProbability(torch.autograd.Function):
+    """Log of the summed probability of the classes that each voxel may have.
+
+    The backward pass computes the masked table of all classes again, because a saved copy is as large as the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_BK: Tensor, label_B: Tensor, impossible_KI: Tensor) -> Tensor:
+        """Return the log of the sum, (B, *spatial).
+
+        Args:
+            log_BK: log probability of each class.
+            label_B: indices of prepared label maps.
+            impossible_KI: whether a voxel with index i cannot have class k, (K, 256).
+        """
+        log_B = _mask_impossible(log_BK, label_B, impossible_KI).logsumexp(dim=1)
+        ctx.save_for_backward(log_BK, label_B, impossible_KI, log_B)
+        return log_B
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of each class: its share of the sum, times that of the sum."""
+        log_BK, label_B, impossible_KI, log_B = ctx.saved_tensors
+        share_BK = _mask_impossible(log_BK, label_B, impossible_KI).sub_(log_B.unsqueeze(1)).exp_()
+        return share_BK.mul_(gradients[0].unsqueeze(1)), None, None
+
+
+def _mask_impossible(log_BK: Tensor, label_B: Tensor, impossible_KI: Tensor) -> Tensor:
+    """Return a copy of ``log_BK`` with -inf for the classes that a voxel cannot have."""
+    return log_BK.masked_fill(impossible_KI[:, label_B.long()].transpose(0, 1), -torch.inf)
 
 
 def overlap_sums(probability_BF: Tensor, truth_BF: Tensor, known_BF: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,6 +201,16 @@ def _known(labels: LabelSet) -> Tensor:
     for members in labels.unannotated:
         known_FI[:, labels.unannotated_index(members)] = torch.tensor(labels.annotated_structures(members))
     return known_FI
+
+
+def _impossible(labels: LabelSet) -> Tensor:
+    """Return whether a voxel with index i cannot have class k, (K, 256); ignored voxels can have class 0 alone."""
+    impossible_KI = torch.ones(labels.n_classes, IGNORE_INDEX + 1, dtype=torch.bool)
+    impossible_KI[0, labels.n_classes :] = False
+    impossible_KI.fill_diagonal_(False)
+    for index, possible in labels.possible_indices.items():
+        impossible_KI[list(possible), index] = False
+    return impossible_KI
 
 
 def _members(labels: LabelSet) -> Tensor:

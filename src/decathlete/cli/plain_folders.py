@@ -73,12 +73,14 @@ class PlainFolderArguments:
         name: str | None,
         *,
         group_by: str | None,
+        workers: int,
         options: PipelineOptions,
         reporter: TerminalReporter,
     ) -> str:
         """Return the dataset of a command: ``name``, or the description of the folders, which is printed.
 
         Args:
+            workers: label maps that are read at a time.
             options: of which workspace, spacing, settings of image formats and overwriting are used.
 
         Raises:
@@ -99,6 +101,7 @@ class PlainFolderArguments:
             group_by=group_by,
             spacing=options["spacing"],
             image_formats=options["image_formats"],
+            workers=workers,
             overwrite=options["overwrite"],
             progress=reporter.cases("read labels"),
             on_found=show,

@@ -20,14 +20,14 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import read_field_docstrings
@@ -50,11 +50,13 @@ class ComponentSettings(Schema):
 
     Attributes:
         component: the registered name of the component that the settings belong to; set by the registration.
+        component_kind: the kind of its registry; set by the registration, too.
         free_on_resume: names of settings that do not change the weights which a training ends with, so that a resumed
             run may have others.
     """
 
     component: ClassVar[str] = ""
+    component_kind: ClassVar[str] = ""
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
 
     def to_config(self) -> dict[str, Any]:
@@ -153,6 +155,7 @@ class Registry(Generic[T]):
             if name in self.builtin_names and not module.startswith(f"{self.package}."):
                 raise ValueError(f"{module} registers {name!r}, but a built-in {self.kind} has this name")
             settings = _settings_of(cls, name)
+            settings.component_kind = self.kind
             self._registered[name] = Component(kind=self.kind, name=name, cls=cls, settings=settings)
             return cls
 
@@ -309,6 +312,21 @@ class Registry(Generic[T]):
 def registries() -> dict[str, Registry[Any]]:
     """Return every registry that has been imported, by kind."""
     return dict(sorted(_registries.items()))
+
+
+def used_components(value: object) -> Iterator[Component[Any]]:
+    """Yield the components whose settings are in ``value``, and those that these settings contain, at any depth."""
+    if isinstance(value, ComponentSettings):
+        yield _registries[value.component_kind].resolve(value.component)
+    parts: Iterable[object] = ()
+    if isinstance(value, BaseModel):
+        parts = (part for _, part in value)
+    elif isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    for part in parts:
+        yield from used_components(part)
 
 
 def import_components(name: str) -> None:

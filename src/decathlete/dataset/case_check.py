@@ -114,7 +114,7 @@ class _CaseChecker:
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
             if self.case.structures is not None:
-                self._references(self.case.label)
+                self._references(self.case.label_files)
 
     def _measure(self, images: list[Image], label: LabelMap | None, *, is_grey_picture: bool) -> None:
         channels_ZYX = [channel_ZYX for image in images for channel_ZYX in image.array_CZYX]
@@ -233,15 +233,19 @@ class _CaseChecker:
         assert self.case.label is not None  # for the type checker: only label maps warn
         self._add("warning", "E-DATASET-CONTOURS", self.case.label, problem, remedy)
 
-    def _references(self, path: Path) -> None:
-        """Compare the series that a DICOM label refers to with those of the images."""
-        referenced = referenced_series(path)
+    def _references(self, paths: Iterable[Path]) -> None:
+        """Compare the series that DICOM labels refer to with those of the images."""
         found = {uid for image in self.case.images if (uid := series_uid(image))}
-        if referenced and found and not referenced & found:
-            self._warn_of_label(
-                "refers to another series than the image of its case",
-                "list it with the image that it was drawn on, unless the identifiers of one of them were replaced",
-            )
+        for path in paths:
+            referenced = referenced_series(path)
+            if referenced and found and not referenced & found:
+                self._add(
+                    "warning",
+                    "E-DATASET-CONTOURS",
+                    path,
+                    "refers to another series than the image of its case",
+                    "list it with the image that it was drawn on, unless the identifiers of one of them were replaced",
+                )
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,7 +54,7 @@ def parse_label_set(
         return None
     try:
         return LabelSet(
-            classes=_classes(named),
+            classes=tuple(LabelClass(name=name, value=value) for value, name in name_values(named).items()),
             regions=tuple(Region(name=n, values=v) for n, v in region_values.items()),
             region_order=tuple(order or ()) if region_values else (),
             ignore=ignore[0] if ignore else None,
@@ -121,8 +122,14 @@ def _repeated_values(named: dict[str, list[int]]) -> list[str]:
     ]
 
 
-def _classes(named: dict[str, list[int]]) -> tuple[LabelClass, ...]:
-    """Return one class per value; a value that occurs only inside regions gets a name like ``label 2``."""
+def name_values(named: Mapping[str, Sequence[int]]) -> dict[int, str]:
+    """Return the class name of each value, in ascending order; a value that occurs only inside regions is ``label 2``.
+
+    Args:
+        named: the classes and regions of a manifest: name -> values.
+
+    >>> name_values({"core": [2, 3], "enhancing": [3]})
+    {2: 'label 2', 3: 'enhancing'}
+    """
     names = {values[0]: name for name, values in named.items() if len(values) == 1}
-    values = sorted({v for many in named.values() for v in many})
-    return tuple(LabelClass(name=names.get(v, f"label {v}"), value=v) for v in values)
+    return {v: names.get(v, f"label {v}") for v in sorted({v for many in named.values() for v in many})}

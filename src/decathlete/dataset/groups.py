@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import PurePosixPath
@@ -130,6 +130,19 @@ def groups_in_force(spec: DatasetSpec, n_folds: int) -> dict[str, str]:
     if spec.groups_from == "names" and find_doubt(spec, n_folds) is not None:
         return {case.id: f"case {case.id}" for case in spec.cases}
     return all_groups(spec)
+
+
+def given_groups(spec: DatasetSpec) -> dict[str, str]:
+    """Return the group of each case, if ``--group-by`` has given them; else none: they follow from the dataset."""
+    if spec.groups_from != "option":
+        return {}
+    return {case.id: case.group for case in spec.cases if case.group is not None}
+
+
+def with_groups(spec: DatasetSpec, groups: Mapping[str, str]) -> DatasetSpec:
+    """Return a copy of a dataset with groups that :func:`given_groups` has returned before."""
+    cases = tuple(replace(case, group=groups.get(case.id)) for case in spec.cases)
+    return replace(spec, cases=cases, groups_from="option")
 
 
 def find_doubt(spec: DatasetSpec, n_folds: int) -> str | None:

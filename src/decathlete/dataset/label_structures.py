@@ -68,7 +68,7 @@ def match_all_structures(spec: DatasetSpec) -> StructureUse:
 def _match(case: Case) -> StructureMatch:
     assert case.label is not None  # for the type checker: labelled cases were chosen
     assert case.structures is not None
-    return match_structures(case.label, case.structures.names)
+    return match_structures(case.label, case.structures)
 
 
 def _missing_class(name: str, cases: list[tuple[str, tuple[str, ...]]], n_cases: int) -> Problem:

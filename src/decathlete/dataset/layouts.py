@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from decathlete.core.labels import LabelSet
 from decathlete.core.structure_codes import FIELD, StructureCode
+from decathlete.dataset.declared_labels import name_values
 from decathlete.io.format_lookup import DEFAULT_SUFFIX
 
 
@@ -69,10 +70,17 @@ def nnunet_manifest(content: ManifestContent) -> dict[str, object]:
         "labels": declared if labels.ignore is None else declared | {"ignore": labels.ignore},
         **({"regions_class_order": list(labels.region_order)} if labels.regions else {}),
         **_codes(content),
-        **_of_cases(content),
+        **_of_cases(replace(content, annotated=_annotated_as_read(content))),
         "numTraining": len(content.training),
         "file_ending": content.suffix,
     }
+
+
+def _annotated_as_read(content: ManifestContent) -> dict[str, list[str]]:
+    """Return the annotated classes by the names that reading gives them: with regions, nnU-Net declares no classes."""
+    value_of = {c.name: c.value for c in content.labels.foreground}
+    name_of = name_values({structure.name: structure.values for structure in content.labels.structures})
+    return {case_id: [name_of[value_of[name]] for name in names] for case_id, names in content.annotated.items()}
 
 
 def _numbered(channels: Sequence[str]) -> dict[str, str]:

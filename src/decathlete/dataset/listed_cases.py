@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from decathlete.core.regions import whole_number
 from decathlete.dataset.given_splits import name_some
-from decathlete.dataset.manifest_schema import DecathlonManifest, ListedCase, ListedImage, ListedTest
+from decathlete.dataset.manifest_schema import DecathlonManifest, ListedCase, ListedImage, ListedLabel, ListedTest
 from decathlete.dataset.spec import Case
+from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.image_files import strip_suffix
 
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
@@ -43,7 +44,7 @@ def read_listed_cases(manifest: DecathlonManifest, root: Path) -> ListedCases:
     entries = [*manifest.training, *held_out]
     images = [_image_files(root, entry.image) for entry in entries]
     cases = [
-        Case(id=case_id, images=files, label=listed_file(root, entry.label))
+        labelled_case(case_id, files, root, entry.label)
         for case_id, files, entry in zip(_listed_ids(entries, images, root), images, entries, strict=True)
     ]
     n_training = len(manifest.training)
@@ -55,10 +56,17 @@ def read_listed_cases(manifest: DecathlonManifest, root: Path) -> ListedCases:
     return ListedCases(
         training=training,
         validation=validation,
-        test=_test_cases(manifest, root),
+        test=listed_tests(root, manifest.test, manifest.testing),
         fold_of=fold_of,
         unused=unused + ((f"'fold' in dataset.json is not used: {reason}",) if reason else ()),
     )
+
+
+def labelled_case(case_id: str, images: tuple[Path, ...], root: Path, listed: ListedLabel) -> Case:
+    """Return a case with its label; of several objects, all after the first are its ``structures.others``."""
+    first, *others = (listed_file(root, file) for file in ([listed] if isinstance(listed, str) else listed))
+    structures = LabelStructures(image=images[0], others=tuple(others)) if others else None
+    return Case(id=case_id, images=images, label=first, structures=structures)
 
 
 def _validation_entries(manifest: DecathlonManifest) -> tuple[list[ListedCase], tuple[str, ...]]:
@@ -84,13 +92,13 @@ def _fold_numbers(cases: Sequence[Case], entries: Sequence[ListedCase]) -> tuple
     return found, ""
 
 
-def _test_cases(manifest: DecathlonManifest, root: Path) -> tuple[Case, ...]:
-    first, second = (
-        [(_image_files(root, test.image), test) for test in map(_as_listed_test, entries)]
-        for entries in (manifest.test, manifest.testing)
-    )
-    known = [files for files, _ in first]
-    tests = first + [(files, test) for files, test in second if files not in known]
+def listed_tests(root: Path, *lists: Sequence[str | ListedTest]) -> tuple[Case, ...]:
+    """Return the test cases of several lists, without those that an earlier list has."""
+    tests: list[tuple[tuple[Path, ...], ListedTest]] = []
+    for entries in lists:
+        known = [files for files, _ in tests]
+        listed = [(_image_files(root, test.image), test) for test in map(_as_listed_test, entries)]
+        tests += [(files, test) for files, test in listed if files not in known]
     ids = _listed_ids([test for _, test in tests], [files for files, _ in tests], root)
     return tuple(Case(id=case_id, images=files) for case_id, (files, _) in zip(ids, tests, strict=True))
 

@@ -5,7 +5,8 @@ No image is opened, and files need not exist: ``check`` reports missing files.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,22 @@ from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problem
 from decathlete.errors import ManifestError, problems_found
 from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
 from decathlete.io.format_settings import FormatSettings
+from decathlete.io.image_files import strip_suffix
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredLabels:
+    """What is declared about label maps.
+
+    Attributes:
+        labels: the classes.
+        annotated: annotated classes of the cases in which not all were annotated; ``None``: nothing is declared.
+        case_ids: name of a label map without its suffix -> id of its case, for the label maps that a manifest lists.
+    """
+
+    labels: LabelSet
+    annotated: AnnotatedFile | None = None
+    case_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_dataset(
@@ -94,8 +111,13 @@ def read_dataset(
     return with_annotated(spec, partial, where=listed_in) if partial else spec
 
 
-def read_labels(root: Path) -> LabelSet:
-    """Read only the labels of the manifest in ``root``; the images that it declares need not be there.
+def read_labels(root: Path, folder: Path) -> DeclaredLabels:
+    """Read what the manifest in ``root`` declares about label maps; the images that it declares need not be there.
+
+    The annotated classes are not checked.
+
+    Args:
+        folder: folder of the label maps. If several label maps have the same name, ``case_ids`` has the one in it.
 
     Raises:
         ManifestError: the manifest is missing, or its labels are not valid.
@@ -105,7 +127,17 @@ def read_labels(root: Path) -> LabelSet:
     labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     if labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=REMEDY, kind=ManifestError)
-    return labels
+    annotated = AnnotatedFile(root / MANIFEST)
+    annotated.update({case_id: tuple(classes) for case_id, classes in manifest.annotated.items()})
+    return DeclaredLabels(labels=labels, annotated=annotated, case_ids=_ids_of_label_maps(manifest, root, folder))
+
+
+def _ids_of_label_maps(manifest: Manifest, root: Path, folder: Path) -> dict[str, str]:
+    """Return the ``case_ids`` of :class:`DeclaredLabels`."""
+    listed = read_cases(manifest, root, len(_channels(manifest, [])), [])
+    cases = [(case.label, case.id) for case in (*listed.training, *listed.validation) if case.label is not None]
+    cases.sort(key=lambda case: case[0].parent.absolute() == folder.resolve())  # the last of equal names counts
+    return {strip_suffix(label.name): case_id for label, case_id in cases}
 
 
 def _describe_unread_folds(root: Path) -> tuple[str, ...]:
@@ -136,9 +168,18 @@ def _with_structures(
             remedy='write class names with patterns of the structures: "dicom_structures": {"tumour": "GTV*"}',
         )
     names = structure_names({c.name: c.value for c in labels.foreground}, patterns)
+    problems = [
+        f"case {case.id} lists several labels, of which {path} is no DICOM SEG object or structure set"
+        for case in cases
+        for path in case.label_files
+        if len(case.label_files) > 1 and path.is_file() and not is_structure_file(path)
+    ]
+    if problems:
+        remedy = "list one label map for each case"
+        raise problems_found(problems, where=root / MANIFEST, remedy=remedy, kind=ManifestError)
     return tuple(
-        replace(case, structures=LabelStructures(image=case.images[0], names=names))
-        if case.label is not None and is_structure_file(case.label)
+        replace(case, structures=replace(case.structures or LabelStructures(image=case.images[0]), names=names))
+        if case.structures is not None or (case.label is not None and is_structure_file(case.label))
         else case
         for case in cases
     )

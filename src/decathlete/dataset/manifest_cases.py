@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from decathlete.dataset.find_dataset import MANIFEST
-from decathlete.dataset.listed_cases import ListedCases, listed_file, read_listed_cases
-from decathlete.dataset.manifest_schema import DecathlonManifest, Manifest, NnUNetManifest
+from decathlete.dataset.listed_cases import ListedCases, labelled_case, listed_file, listed_tests, read_listed_cases
+from decathlete.dataset.manifest_schema import DecathlonManifest, ListedTest, Manifest, NnUNetManifest, lists_files
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.io.format_lookup import is_picture
@@ -21,7 +23,8 @@ def read_cases(manifest: Manifest, root: Path, n_channels: int, problems: list[s
     """Return the cases of a manifest; what is wrong is added to ``problems``."""
     if isinstance(manifest, DecathlonManifest):
         return read_listed_cases(manifest, root)
-    unused = _vain_lists(manifest)
+    tests = _listed_tests(manifest, root)
+    unused = _vain_lists(manifest, *(("test",) if tests is None else ()))
     ending = manifest.file_ending
     if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
         hint = f": write {f'.{ending}'!r}" if f".{ending}".lower() in image_suffixes() else ""
@@ -32,7 +35,7 @@ def read_cases(manifest: Manifest, root: Path, n_channels: int, problems: list[s
             cases = _listed_cases(manifest.dataset, root, problems)
         else:
             cases = _folder_cases(root, "Tr", ending, n_channels)
-        test_cases = _folder_cases(root, "Ts", ending, n_channels)
+        test_cases = (*_folder_cases(root, "Ts", ending, n_channels), *(tests or ()))
     except ImageError as problem:
         problems.append(problem.problem)
         return ListedCases(training=(), test=(), unused=unused)
@@ -41,22 +44,35 @@ def read_cases(manifest: Manifest, root: Path, n_channels: int, problems: list[s
     return ListedCases(training=cases, test=test_cases, unused=unused)
 
 
-def _vain_lists(manifest: NnUNetManifest) -> tuple[str, ...]:
+def _listed_tests(manifest: NnUNetManifest, root: Path) -> tuple[Case, ...] | None:
+    """Return the listed test images of a manifest that lists its cases, too; ``None``: ``test`` is not such a list."""
+    if manifest.dataset is None:
+        return None
+    try:
+        return listed_tests(root, TypeAdapter(list[str | ListedTest]).validate_python(manifest.test or []))
+    except ValidationError:
+        return None
+
+
+def _vain_lists(manifest: NnUNetManifest, *others: str) -> tuple[str, ...]:
     reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
-    listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
+    listed = [name for name in ("training", "validation", *others) if getattr(manifest, name)]
     return tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
 
 
 def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:
-    """Read nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
+    """Read nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute.
+
+    A label may be a list of DICOM objects.
+    """
     cases = []
     for case_id, entry in listed.items():
         images, label = entry.get("images"), entry.get("label")
-        if not isinstance(images, list) or not images or not isinstance(label, str):
+        if not isinstance(images, list) or not images or not lists_files(label):
             problems.append(f"dataset.{case_id} needs 'images' (a list of files) and 'label' (a file)")
             continue
         files = tuple(listed_file(root, str(f)) for f in images)
-        cases.append(Case(id=case_id, images=files, label=listed_file(root, label)))
+        cases.append(labelled_case(case_id, files, root, label))
     return tuple(cases)
 
 

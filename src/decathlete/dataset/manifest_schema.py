@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -41,7 +41,8 @@ def _is_form(fits: Callable[[Any], bool], form: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _is_image(value: Any) -> bool:
+def lists_files(value: Any) -> TypeGuard[str | list[str]]:
+    """Return whether a value is the path of a file, or a list of paths."""
     return isinstance(value, str) or (
         isinstance(value, list) and bool(value) and all(isinstance(file, str) for file in value)
     )
@@ -56,9 +57,14 @@ def _is_mapping(value: Any) -> bool:
 
 
 ListedImage = Annotated[
-    str | list[str], _is_form(_is_image, "it must be a file, or a list with one file for each channel")
+    str | list[str], _is_form(lists_files, "it must be a file, or a list with one file for each channel")
 ]
 """One file with all channels, or a list with one file per channel."""
+
+ListedLabel = Annotated[
+    str | list[str], _is_form(lists_files, "it must be a file, or a list of DICOM objects with different structures")
+]
+"""One file, or several SEG objects or RT structure sets that refer to one image."""
 
 ChannelNames = Annotated[
     dict[str, str], _is_form(_is_names, 'it must name the channels by their numbers, as in {"0": "T1", "1": "T2"}')
@@ -78,7 +84,7 @@ class ListedCase(BaseModel):
     """
 
     image: ListedImage
-    label: str
+    label: ListedLabel
     fold: Any = None
     case: str | None = None
 

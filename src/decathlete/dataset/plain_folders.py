@@ -61,10 +61,12 @@ class PlainDataset:
             return nnunet_manifest(replace(content, suffix=".dcm")) | {
                 "dicom_structures": patterns,
                 "numTraining": len(spec.cases),
+                "numTest": len(spec.test_cases),
                 "dataset": {
-                    case.id: {"images": [str(path) for path in case.images], "label": str(case.label)}
+                    case.id: {"images": [str(path) for path in case.images], "label": _listed_label(case)}
                     for case in spec.cases
                 },
+                "test": _listed(spec.test_cases),
             }
         return decathlon_manifest(content) | {
             "numTraining": len(spec.cases),
@@ -146,9 +148,14 @@ def _listed(cases: Sequence[Case]) -> list[dict[str, object]]:
         entry: dict[str, object] = {} if case.id == case_id else {"case": case.id}
         entry["image"] = images[0] if len(images) == 1 else images
         if case.label is not None:
-            entry["label"] = str(case.label)
+            entry["label"] = _listed_label(case)
         entries.append(entry)
     return entries
+
+
+def _listed_label(case: Case) -> str | list[str]:
+    files = [str(path) for path in case.label_files]
+    return files[0] if len(files) == 1 else files
 
 
 def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats: FormatSettings) -> list[str]:

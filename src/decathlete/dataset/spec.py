@@ -28,7 +28,7 @@ class Case:
 
     Attributes:
         images: one path per channel, or a single path with all channels.
-        label: path of the label map; ``None`` for test cases.
+        label: path of the label map; ``None`` for test cases. Of several DICOM objects with structures, the first.
         group: the patient; cases of one group are never split. ``None``: a group of its own.
         spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
         formats: settings of the image formats of its files.
@@ -47,8 +47,14 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its images, and its label map if it has one."""
-        return self.images if self.label is None else (*self.images, self.label)
+        """Its images, and the files of its label map if it has one."""
+        return (*self.images, *self.label_files)
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The file of its label map, or all DICOM objects with its structures; empty for test cases."""
+        others = self.structures.others if self.structures is not None else ()
+        return () if self.label is None else (self.label, *others)
 
 
 @dataclass(frozen=True, kw_only=True)

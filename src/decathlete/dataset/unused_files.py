@@ -18,8 +18,7 @@ def unused_files(spec: DatasetSpec) -> dict[Path, str]:
 
     Hidden files and documents beside ``dataset.json`` are left out. Other folders are named if they contain images.
     """
-    used = {os.path.normpath(path) for case in (*spec.cases, *spec.test_cases) for path in case.images}
-    used |= {os.path.normpath(case.label) for case in spec.cases if case.label is not None}
+    used = {os.path.normpath(path) for case in (*spec.cases, *spec.test_cases) for path in case.files}
     unused: dict[Path, str] = {}
     for part in PARTS:
         if (spec.root / part).is_dir():

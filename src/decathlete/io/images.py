@@ -150,7 +150,7 @@ def read_label(
     """
     if structures is not None:
         _, geometry = read_grid(structures.image, spacing=spacing, formats=formats)
-        return read_structure_label(path, geometry, structures.names, warn)
+        return read_structure_label(path, geometry, structures.names, warn, others=structures.others)
     volume = _read(path, as_float32=False, spacing=spacing, formats=formats, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
         raise _label_channels_error(path, volume.array_CZYX.shape[0])

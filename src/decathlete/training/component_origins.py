@@ -7,24 +7,25 @@ from typing import Any
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.transforms import TRANSFORMS
-from decathlete.core.registry import Component
-from decathlete.models.components import origin_of
+from decathlete.core.registry import Component, used_components
+from decathlete.models.components import merge_origins, origin_of
 from decathlete.models.record import ComponentOrigin
 from decathlete.training.config import TrainConfig
-from decathlete.training.reporting.loggers import LOGGERS, chosen_loggers
+from decathlete.training.reporting.loggers import chosen_loggers
 from decathlete.training.short_forms import COMPONENTS
 
 
 def training_origins(config: TrainConfig, augmentation: AugmentationConfig) -> tuple[ComponentOrigin, ...]:
-    """List where loss, optimizer, schedule, sampler, loader, loggers and enabled transforms come from."""
-    return tuple(origin_of(component) for component in _used(config, augmentation))
+    """List where loss, optimizer, schedule, sampler, loader, loggers and enabled transforms come from, each once.
+
+    Components that are settings of these, such as the losses of a sum, are listed, too.
+    """
+    return merge_origins(*map(origin_of, _used(config, augmentation)))
 
 
 def _used(config: TrainConfig, augmentation: AugmentationConfig) -> Iterator[Component[Any]]:
-    for field, (registry, _) in COMPONENTS.items():
-        yield registry.resolve(getattr(config, field).component)
-    for settings in chosen_loggers(config.loggers):
-        yield LOGGERS.resolve(settings.component)
+    yield from used_components([getattr(config, field) for field in COMPONENTS])
+    yield from used_components(chosen_loggers(config.loggers))
     for name in augmentation.names:
         if augmentation[name].chance:
             yield TRANSFORMS.resolve(name)

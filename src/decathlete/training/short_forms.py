@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from decathlete.core.component_field import ComponentField
 from decathlete.core.registry import ComponentSettings, Registry
 from decathlete.errors import OptionError
 from decathlete.loading.loaders import LOADERS
@@ -126,7 +127,7 @@ def is_version_1(config: Mapping[str, Any]) -> bool:
 
 
 def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Import each ``module:Class`` in ``options`` and put the registered name in its place.
+    """Import each ``module:Class`` in ``options``, also in settings, and put the registered name in its place.
 
     Only for what the user of this process wrote: it runs the module.
 
@@ -134,23 +135,20 @@ def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: there is no such component.
     """
     loaded = dict(options)
-    for field, (registry, _) in COMPONENTS.items():
-        if isinstance(value := options.get(field), str | Mapping):
-            loaded[field] = _load_reference(registry, value)
+    for field, (registry, default) in COMPONENTS.items():
+        mark = ComponentField(registry)
+        if field in options:
+            loaded[field] = mark.load(options[field])
+        name = _name_of(loaded.get(field), default)
+        for path in (path for path in options if path.startswith(f"{field}.")):
+            setting = path.partition(".")[2]
+            loaded[path] = mark.load({"name": name, setting: options[path]})[setting]
     if loggers := options.get("loggers"):
         given = [name.strip() for name in loggers.split(",")] if isinstance(loggers, str) else loggers
         if not isinstance(given, Sequence):
             raise OptionError(f"loggers is a list of names, not {given!r}", remedy="write names separated by commas")
-        loaded["loggers"] = tuple(_load_reference(LOGGERS, value) for value in given)
+        loaded["loggers"] = tuple(ComponentField(LOGGERS).load(value) for value in given)
     return loaded
-
-
-def _load_reference(registry: Registry[Any], value: Any) -> Any:
-    if isinstance(value, str):
-        return registry.load(value).name if ":" in value else value
-    if isinstance(value, Mapping) and ":" in str(value.get("name")):
-        return {**value, "name": registry.load(value["name"]).name}
-    return value
 
 
 def _name_of(value: Any, default: str = "") -> str:

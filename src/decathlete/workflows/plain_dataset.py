@@ -89,14 +89,7 @@ def describe_folders(
                     f"--images out and use this folder as DATASET: {folder}",
                     code="E-OUTPUT-EXISTS",
                 )
-            if _without_tests(before) != _without_tests(manifest) or not _tests(before) <= _tests(manifest):
-                raise OutputError(
-                    "describes other files, or the same files with other names of channels or classes",
-                    where=path,
-                    remedy="choose another name for the dataset (the argument DATASET), or add --overwrite, which also "
-                    "replaces what was prepared and trained with this name",
-                    code="E-OUTPUT-EXISTS",
-                )
+            _check_same(path, before, manifest)
         write_json(path, manifest)
     return folder
 
@@ -123,11 +116,37 @@ def _find_renamed(folder: Path, spec: DatasetSpec) -> tuple[str, str] | None:
     return next(((before, after) for before, after in names if before != after), None)
 
 
-def _without_tests(manifest: object) -> object:
-    """Return the content of a manifest without its test images, which no result of a training depends on."""
+def _check_same(path: Path, before: object, manifest: Mapping[str, object]) -> None:
+    """Check that a new manifest describes the training cases as the one before did, and lists all its test images.
+
+    Raises:
+        OutputError: it does not.
+    """
+    old, new = _without(before, "test", "numTest"), _without(manifest, "test", "numTest")
+    if old == new and _tests(before) <= _tests(manifest):
+        return
+    replaced = "or add --overwrite, which also replaces what was prepared and trained with this name"
+    if old != new and _without(old, "groups") == _without(new, "groups"):
+        raise OutputError(
+            "describes the same files with other patients: --group-by was another one, or was not used",
+            where=path,
+            remedy="use --group-by as in the command that described these files; choose another name for the dataset "
+            f"(the argument DATASET); {replaced}",
+            code="E-OUTPUT-EXISTS",
+        )
+    raise OutputError(
+        "describes other files, or the same files with other names of channels or classes",
+        where=path,
+        remedy=f"choose another name for the dataset (the argument DATASET), {replaced}",
+        code="E-OUTPUT-EXISTS",
+    )
+
+
+def _without(manifest: object, *fields: str) -> object:
+    """Return the content of a manifest without some fields."""
     if not isinstance(manifest, Mapping):
         return manifest
-    return {key: value for key, value in manifest.items() if key not in ("test", "numTest")}
+    return {key: value for key, value in manifest.items() if key not in fields}
 
 
 def _tests(manifest: object) -> set[str]:

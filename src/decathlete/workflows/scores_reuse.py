@@ -42,9 +42,15 @@ def digest_of_truths(cases: Sequence[Case], labels: LabelSet) -> str:
         DatasetError: a file cannot be read.
     """
     with _translate_read_error():
-        truths = {case.id: image_digest(case.label) for case in cases if case.label is not None}
+        truths = {case.id: _digest_of_label(case) for case in cases if case.label is not None}
     structures = [case.structures.names for case in cases if case.structures is not None]
     return value_digest([labels.model_dump(mode="json"), truths, *structures])
+
+
+def _digest_of_label(case: Case) -> object:
+    """Return the digest of the only file of a label, or those of all its DICOM objects."""
+    digests = [image_digest(path) for path in case.label_files]
+    return digests[0] if len(digests) == 1 else digests
 
 
 def digest_of_images(cases: Sequence[Case]) -> str:

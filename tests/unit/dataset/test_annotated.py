@@ -54,6 +54,15 @@ def test_a_fault_of_the_csv_file_names_it(tmp_path: Path) -> None:
     assert caught.value.where == tmp_path / "list.csv"
 
 
+def test_regions_of_nnunet_keep_what_was_annotated(tmp_path: Path) -> None:
+    """With regions, nnU-Net declares no classes: those without a region of their own are read as ``label 1``, ..."""
+    root = make_dataset(tmp_path / "set", {"rim": 1, "core": 4, "tip": 6}, annotated={"p1": ["rim", "tip"]})
+    convert(root, tmp_path / "Dataset005_B", to="nnunet", regions="whole=1,4,6;tip=6", workers=1)
+    spec = read_dataset(tmp_path / "Dataset005_B")
+    assert annotated_of(spec) == {"p1": ("label 1", "tip")}
+    assert [case.unannotated for case in spec.cases] == [(), (2,)]
+
+
 def test_the_manifest_or_a_csv_file_says_what_was_annotated(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", {"liver": 1, "spleen": 2}, annotated={"p1": ["liver"]})
     spec = read_dataset(root)

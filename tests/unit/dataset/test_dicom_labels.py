@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.plain_folders import PlainDataset
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import ImageError, ManifestError, OptionError
+from decathlete.errors import DatasetError, ImageError, ManifestError, OptionError
 from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.contour_fill import fill_contours
@@ -140,6 +142,92 @@ def test_folders_of_dicom_are_a_dataset_as_they_are(tree: Any, tmp_path: Path) -
     assert [c.name for c in read_dataset(every).labels.foreground] == ["GTV_1", "Liver"]
     with pytest.raises(OptionError, match="channels of the images are not named"):
         describe_folders(FileNames(images=root), workspace=workspace)
+
+
+def add_organ(folder: Path, name: str, mask: Any, *, kind: Any) -> Path:
+    """Write a label object with a single structure beside the one of a case."""
+    path = folder / "mask" / f"{name}.dcm"
+    labels = LabelSet.from_names([name.partition("-")[0]])
+    write_dicom_result(path, kind, mask.astype(np.uint8), labels=labels, source=folder / "image", settings=SETTINGS)
+    return path
+
+
+def make_organs(folder: Path) -> Any:
+    """A series with a SEG object for one organ and a structure set for another, which overlaps it."""
+    label = make_case(folder, 0, kind="dicom-seg")
+    (folder / "mask" / "L.dcm").unlink()
+    gtv, liver = np.zeros(label.shape, bool), label == 2
+    gtv[1:4, 2:9, 3:8] = True
+    add_organ(folder, "GTV_1", gtv, kind="dicom-seg")
+    add_organ(folder, "Liver", liver, kind="rtstruct")
+    return label
+
+
+def test_several_labels_of_a_series_are_one_label_map(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    label = make_organs(root / "A" / "CT")
+    folder = describe_folders(FileNames(images=root, channels="CT"), workspace=Workspace(prepared=tmp_path / "p"))
+    spec = read_dataset(folder)
+    (case,) = spec.cases
+    assert case.label is not None
+    assert [path.name for path in case.label_files] == ["GTV_1.dcm", "Liver.dcm"]
+    assert [c.name for c in spec.labels.foreground] == ["GTV_1", "Liver"]
+    np.testing.assert_array_equal(read_label(case.label, structures=case.structures).array_ZYX, label)
+    report = check_dataset(spec, workers=1)
+    assert not report.errors
+    assert "voxels belong to several structures" in "".join(problem.message for problem in report.problems)
+    before = spec.digest()
+    os.utime(case.label_files[1], ns=(0, 0))
+    assert spec.digest() != before
+    assert "2 written" in convert(root, "--images", ".", "--channels", "CT", "-o", tmp_path / "out")
+    np.testing.assert_array_equal(read_label(tmp_path / "out" / "labelsTr" / "A.nii.gz").array_ZYX, label)
+
+
+def test_labels_of_a_series_with_the_same_structure_are_rejected(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    label = make_organs(root / "A" / "CT")
+    add_organ(root / "A" / "CT", "Liver-2", label == 1, kind="dicom-seg")
+    problem = r"Liver\.dcm: contains the structure 'Liver', as does .*Liver-2\.dcm"
+    with pytest.raises(DatasetError, match=problem) as caught:
+        describe_folders(FileNames(images=root, channels="CT"), workspace=Workspace(prepared=tmp_path / "p"))
+    assert caught.value.remedy == "keep one of them, or put the others outside the folder of labels"
+
+
+@pytest.mark.parametrize("place", ["new", "tree/new"], ids=["beside the images", "among the images"])
+def test_test_images_are_series_without_labels(tmp_path: Path, place: str) -> None:
+    make_case(tmp_path / "tree" / "A" / "CT", 0, kind="dicom-seg")
+    make_case(tmp_path / "tree" / "B" / "CT", 1, kind="dicom-seg")
+    voxels = np.random.default_rng(0).normal(0, 300, (5, 12, 14)).astype(np.int16)
+    for name, modality in (("T1", "CT"), ("T2", "CT"), ("T3", "MR")):
+        write_series(tmp_path / place / name, voxels, series=name, study=name, modality=modality)
+    names = FileNames(images=tmp_path / "tree", channels="CT", test_images=tmp_path / place)
+    workspace = Workspace(prepared=tmp_path / "p")
+    folder = describe_folders(names, name="D", workspace=workspace)
+    spec = read_dataset(folder)
+    assert [case.id for case in spec.cases] == ["A", "B"]
+    assert [(case.id, case.label) for case in spec.test_cases] == [("T1", None), ("T2", None)]
+    assert not check_dataset(spec, workers=1).errors
+    write_series(tmp_path / place / "T4", voxels, series="T4", study="T4")
+    assert describe_folders(names, name="D", workspace=workspace) == folder
+    assert [case.id for case in read_dataset(folder).test_cases] == ["T1", "T2", "T4"]
+    with pytest.raises(DatasetError, match="there is no folder"):
+        describe_folders(replace(names, test_images=tmp_path / "none"), workspace=workspace)
+
+
+def test_test_images_of_several_channels_are_studies(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).normal(0, 300, (6, 12, 14)).astype(np.int16)
+    make_case(tmp_path / "tree" / "A" / "CT", 0, kind="dicom-seg")
+    write_series(tmp_path / "tree" / "A" / "PT", voxels, series="PT", study="CT", modality="PT")
+    for modality in ("CT", "PT"):
+        write_series(tmp_path / "new" / "T" / modality, voxels, series=f"T{modality}", study="T", modality=modality)
+    names = FileNames(images=tmp_path / "tree", channels="CT,PET", test_images=tmp_path / "new")
+    workspace = Workspace(prepared=tmp_path / "p")
+    spec = read_dataset(describe_folders(names, workspace=workspace))
+    (test,) = spec.test_cases
+    assert [path.name for path in test.images] == ["CT", "PT"]
+    shutil.rmtree(tmp_path / "new" / "T" / "PT")
+    with pytest.raises(DatasetError, match=r"\(test images\): no series of a study fits the channel PET"):
+        describe_folders(names, workspace=workspace)
 
 
 def test_missing_structures_and_other_images_are_errors(tree: Any, tmp_path: Path) -> None:

@@ -269,6 +269,33 @@ def test_complex_numbers_are_rejected(tmp_path: Path) -> None:
         read_image(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize(("dtype", "white"), [("bool", 1), ("uint8", 255), ("uint16", 65535)])
+def test_a_tiff_whose_0_is_white_is_read_inverted(tmp_path: Path, dtype: str, white: int) -> None:
+    stored = (GREY % 2).astype(dtype)
+    tifffile.imwrite(tmp_path / "w.tif", stored, photometric="miniswhite", metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "w.tif").array_CZYX[0, 0], white - (GREY % 2).astype(int))
+    np.testing.assert_array_equal(read_label(tmp_path / "w.tif").array_ZYX[0], white - (GREY % 2).astype(int))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_a_tiff_whose_0_is_white_keeps_the_values_of_imagej_only(tmp_path: Path, dtype: str) -> None:
+    stored = GREY.astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "j.tif", stored, photometric="miniswhite", metadata=None, description="ImageJ=1.54f\nimages=1\n"
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "j.tif").array_CZYX[0, 0], GREY)
+    tifffile.imwrite(tmp_path / "w.tif", stored, photometric="miniswhite", metadata=None)
+    with pytest.raises(ImageError, match="0 is white") as caught:
+        read_image(tmp_path / "w.tif")
+    assert "photometric interpretation 1" in caught.value.remedy
+
+
+def test_a_tiff_palette_of_8_bits_keeps_its_colours(tmp_path: Path) -> None:
+    colours = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256) % 251
+    tifffile.imwrite(tmp_path / "p.tif", GREY, photometric="palette", colormap=colours, metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.tif").array_CZYX[:, 0], colours[:, GREY])
+
+
 def test_an_ome_file_of_several_images_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="contains 2 images") as caught:
         read_image(write_ome(tmp_path / "o.ome.tif", 1, 3, images=2))

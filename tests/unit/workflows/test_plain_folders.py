@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from typer.testing import CliRunner
 
+from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset import plain_folders
 from decathlete.dataset.annotated import annotated_of
@@ -20,6 +22,7 @@ from decathlete.dataset.plain_folders import PlainDataset
 from decathlete.errors import DatasetError, OptionError, OutputError
 from decathlete.io.images import write_image, write_label
 from decathlete.planning.options import PlanOptions
+from decathlete.workflows import plain_dataset
 from decathlete.workflows.check import check
 from decathlete.workflows.convert import convert
 from decathlete.workflows.plain_dataset import describe_folders
@@ -281,6 +284,28 @@ def test_another_description_is_not_replaced_unasked(tmp_path: Path) -> None:
         describe(tmp_path / "Cells", names)
     describe(tmp_path / "Cells", names, overwrite=True)
     assert len(read_dataset(folder).cases) == 2
+
+
+@pytest.mark.parametrize("other", [None, "(P)"])
+def test_other_patients_are_told_from_other_files(tmp_path: Path, other: str | None) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    folder, _ = describe(tmp_path / "Cells", names, group_by="(P.)")
+    with pytest.raises(OutputError, match="the same files with other patients: --group-by") as caught:
+        describe(tmp_path / "Cells", names, group_by=other)
+    assert str(caught.value.remedy).startswith("use --group-by as in the command that described these files")
+    assert describe(tmp_path / "Cells", names, group_by="(P.)")[0] == folder
+
+
+def test_run_reads_label_maps_with_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+
+    def stop(*_: object, workers: int, **__: object) -> Path:
+        given.append(workers)
+        raise OutputError("stop")
+
+    monkeypatch.setattr(plain_dataset, "describe_folders", stop)
+    CliRunner().invoke(app, ["run", "--images", str(tmp_path), "--workers", "3"])
+    assert given == [3]
 
 
 @pytest.mark.parametrize("damage", [None, b"{"])

@@ -93,7 +93,7 @@ class WriteLabel:
     @property
     def sources(self) -> tuple[Path, ...]:
         """The files that the job reads."""
-        return (self.source,)
+        return (self.source, *(self.structures.others if self.structures is not None else ()))
 
     @property
     def targets(self) -> tuple[Path, ...]:

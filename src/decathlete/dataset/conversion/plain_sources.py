@@ -129,16 +129,15 @@ def _read_dicom(
     """Read DICOM series and the SEG objects or structure sets that refer to them."""
     if names.images is None or names.channels is None:
         raise OptionError("the channels of the images are not named", where=root, remedy=_CHANNELS_HELP)
-    if names.label_suffix or names.test_images or "=" in names.channels or (names.structures and names.classes):
+    if names.label_suffix or "=" in names.channels or (names.structures and names.classes):
         raise OptionError(
-            "--label-suffix, --test-images, suffixes of channels, and --classes beside --structures have no effect on "
-            "DICOM series",
+            "--label-suffix, suffixes of channels, and --classes beside --structures have no effect on DICOM series",
             where=root,
             remedy="leave them out: labels belong to the series that they refer to",
             code="E-OPTION-CONFLICT",
         )
     channels = tuple(parse_channels(names.channels))
-    found = find_dicom_cases(root, names.images, names.labels or names.images, channels)
+    found = find_dicom_cases(root, names.images, names.labels or names.images, channels, test_images=names.test_images)
     every = {n.replace(",", " ").replace("=", " "): n for n in found.structure_names}
     patterns = parse_structures(names.structures) if names.structures else {} if names.classes else every
     classes = names.classes or ",".join(patterns)
@@ -153,6 +152,7 @@ def _read_dicom(
         channels=channels,
         labels=labels,
         cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
+        test_cases=found.test_cases,
         groups_from=groups.source,
     )
     return Source(spec=spec.read_with(spacing=spacing, formats=formats))

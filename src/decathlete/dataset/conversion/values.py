@@ -33,6 +33,7 @@ def nnunet_values(labels: LabelSet, where: Path) -> tuple[LabelSet, dict[int, in
         regions=tuple(Region(name=r.name, values=tuple(new[v] for v in r.values)) for r in labels.regions),
         region_order=tuple(new[v] for v in labels.region_order),
         ignore=None if labels.ignore is None else len(names),
+        unannotated=tuple(tuple(new[value] for value in members) for members in labels.unannotated),
     )
     if labels.ignore is not None:
         new[labels.ignore] = len(names)

@@ -181,10 +181,12 @@ def _channels(page: TiffPage) -> int:
 
 
 def _samples(file_page: Any, page: TiffPage) -> NDArray[Any]:
-    """Decode a page to (Y, X, samples)."""
+    """Decode a page to (Y, X, samples), where 0 is black."""
     samples: NDArray[Any] = file_page.asarray()
     if samples.dtype == np.bool_:
         samples = samples.astype(np.uint8)
+    if page.white_is_zero:
+        samples = (2**page.bits - 1 - samples).astype(samples.dtype)
     if page.samples > 1 and samples.shape[0] == page.samples and samples.shape[1:] == (page.height, page.width):
         samples = np.moveaxis(samples, 0, -1)  # stored plane by plane
     return samples.reshape(page.height, page.width, page.samples)

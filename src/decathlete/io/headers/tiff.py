@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +27,7 @@ _INFLATION = (
 _JPEG_INFLATION = 1024
 _LOSSLESS = frozenset(_INFLATION)
 _KINDS: dict[int, ColourKind] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 6: "rgb"}
+_WHITE_IS_ZERO = 0
 _REDUCED_IMAGE = 1
 _PLANAR = 2
 
@@ -41,6 +42,7 @@ class TiffPage:
         is_lossy: whether the compression changes values.
         description: text, such as OME-XML or ImageJ's fields.
         resolution: pixels per unit along x and y; 0: not declared.
+        white_is_zero: whether the values are stored inverted: 0 is the brightest grey.
     """
 
     number: int
@@ -54,6 +56,7 @@ class TiffPage:
     palette: tuple[tuple[int, int, int], ...] = ()
     description: bytes = b""
     resolution: tuple[float, float] = (0.0, 0.0)
+    white_is_zero: bool = False
 
     @property
     def layout(self) -> tuple[object, ...]:
@@ -65,8 +68,8 @@ def read_tiff(path: Path) -> list[TiffPage]:
     """Check all directories of a file, and return its full-resolution pages in order.
 
     Raises:
-        ImageError: a directory is not valid, a page has an alpha channel or an unsupported coding, or the file cannot
-            hold what it declares.
+        ImageError: a directory is not valid, a page has an alpha channel or an unsupported coding, the values cannot be
+            inverted (0 is white), or the file cannot hold what it declares.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
@@ -74,6 +77,16 @@ def read_tiff(path: Path) -> list[TiffPage]:
         pages = [page for number, tags in enumerate(reader.directories()) if (page := reader.page(number, tags))]
     if not pages:
         raise damage_error(path, "it contains no image")
+    if pages[0].description.startswith(b"ImageJ="):  # its inverted lookup tables change the display, not the values
+        return [replace(page, white_is_zero=False) for page in pages]
+    if any(page.white_is_zero and page.sample_kind != "u" for page in pages):
+        raise ImageError(
+            "declares that 0 is white (photometric interpretation 0), but has signed or floating-point numbers, for "
+            "which no value is black",
+            where=path,
+            remedy="save it with the photometric interpretation 1 (0 is black)",
+            code="E-IMAGE-FORMAT",
+        )
     return pages
 
 
@@ -130,7 +143,8 @@ class _Reader:
         bits = self._same(tags, 258, 1)
         self._check_kind(tags, samples, compression)
         check_upright(self.path, self._one(tags, 274, 1))
-        kind = _KINDS[self._one(tags, 262)]
+        photometric = self._one(tags, 262)
+        kind = _KINDS[photometric]
         self._check_parts(tags, (width, height), samples * bits, compression)
         if compression in _JPEG:
             self._check_jpeg_parts(tags, (width, height), 1 if self._one(tags, 284, 1) == _PLANAR else samples, bits)
@@ -146,6 +160,7 @@ class _Reader:
             palette=self._palette(tags, bits) if kind == "palette" else (),
             description=self._bytes(tags, 270),
             resolution=(self._ratio(tags, 282), self._ratio(tags, 283)),
+            white_is_zero=photometric == _WHITE_IS_ZERO,
         )
 
     def _sample_kind(self, tags: Mapping[int, tuple[int, int, bytes]]) -> str:
@@ -234,7 +249,8 @@ class _Reader:
         n = 2**bits
         if bits > 8 or len(values) != 3 * n:
             raise header_error(self.path, f"has a palette of {len(values)} numbers for {bits} bits")
-        return tuple((values[i] >> 8, values[n + i] >> 8, values[2 * n + i] >> 8) for i in range(n))
+        shift = 8 if max(values) > 255 else 0  # some programs write 8 bits instead of 16
+        return tuple((values[i] >> shift, values[n + i] >> shift, values[2 * n + i] >> shift) for i in range(n))
 
     def _one(self, tags: Mapping[int, tuple[int, int, bytes]], tag: int, default: int | None = None) -> int:
         values = self._values(tags, tag)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,10 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet, Region
 from decathlete.errors import OptionError
+from decathlete.training.component_origins import training_origins
 from decathlete.training.config import TrainConfig
 from decathlete.training.objective.losses import LOSSES, LossContext
 from decathlete.training.objective.losses.skeleton_recall import tubed_skeleton
@@ -142,6 +147,30 @@ def test_combined_is_the_weighted_sum_with_own_settings() -> None:
         TrainConfig(loss={"name": "combined", "terms": [{"loss": "nonsense"}]})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dotted", [False, True])
+def test_a_term_of_combined_may_be_a_module_and_class(
+    dotted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an option, and as a file of options gives it: ``loss.terms``."""
+    (tmp_path / "loose_loss.py").write_text(
+        "from decathlete.training.objective.losses import LOSSES\n"
+        "from decathlete.training.objective.losses.dice import DiceLoss\n"
+        "@LOSSES.register('loose')\nclass Loose(DiceLoss):\n    'Dice.'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "loose_loss", raising=False)
+    terms = [{"loss": "dice"}, {"loss": "loose_loss:Loose", "weight": 0.5}, {"loss": {"name": "loose_loss:Loose"}}]
+    with LOSSES.isolated():
+        with pytest.raises(ValidationError, match="no loss called 'loose_loss:Loose'"):
+            TrainConfig(loss={"name": "combined", "terms": terms})  # type: ignore[arg-type] # a file's words
+        nested = {"name": "combined", "terms": terms}
+        config = TrainConfig.make(**({"loss": "combined", "loss.terms": terms} if dotted else {"loss": nested}))
+        assert [term["loss"]["name"] for term in config.loss.to_config()["terms"]] == ["dice", "loose", "loose"]
+        origins = training_origins(config, AugmentationConfig.none())
+        assert [o.name for o in origins if o.kind == "loss"] == ["combined", "dice", "loose"]
+        assert [o.distribution for o in origins if o.name in ("dice", "loose")] == ["decathlete", None]
+
+
 PARTIAL = CLASSES.revised(unannotated=((2,),))
 
 
@@ -157,6 +186,45 @@ def test_focal_is_finite_with_its_gradient_where_the_network_is_certain(labels: 
         assert value.isfinite()
         assert scaled.grad is not None
         assert scaled.grad.isfinite().all()
+
+
+SETS = LabelSet.from_names(["a", "b", "c"]).revised(ignore=7, unannotated=((2,), (1, 3), (1, 2, 3)))
+
+
+def test_the_marginal_cross_entropy_is_that_of_each_set_of_classes_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (20 * torch.randn((2, 4, 6, 7), generator=generator, dtype=torch.float64)).requires_grad_()
+    codes = torch.tensor([0, 1, 2, 3, *SETS.possible_indices, IGNORE_INDEX], dtype=torch.uint8)
+    label = codes[torch.randint(0, len(codes), (2, 6, 7), generator=generator)]
+    weight = torch.randn(label.shape, generator=generator, dtype=torch.float64)
+    expected = torch.zeros_like(weight)
+    for index, possible in ({index: (index,) for index in range(4)} | SETS.possible_indices).items():
+        summed = logits.softmax(1)[:, possible].sum(1)
+        expected = torch.where(label == index, -summed.log() * weight, expected)
+    weight = weight * (label != IGNORE_INDEX)
+    entropy = loss("topk", SETS).voxel_entropy(logits, label)  # type: ignore[operator]
+    torch.testing.assert_close(entropy * weight, expected)
+    found, reference = (torch.autograd.grad(total.sum(), logits)[0] for total in (entropy * weight, expected))
+    torch.testing.assert_close(found, reference)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "topk"])
+def test_more_sets_of_unannotated_classes_need_no_more_memory(name: str) -> None:
+    """Each tensor that is kept for the backward pass counts once; views share it."""
+
+    def saved_bytes(labels: LabelSet) -> int:
+        saved: dict[int, Tensor] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        logits = torch.zeros((2, 4, 6, 7), requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss(name, labels)(logits, torch.zeros((2, 6, 7), dtype=torch.uint8))
+        return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+    assert saved_bytes(SETS) == saved_bytes(SETS.revised(unannotated=((2,),)))
 
 
 @pytest.mark.parametrize("batch_dice", [True, False])

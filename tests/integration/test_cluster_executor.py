@@ -51,6 +51,11 @@ def test_failures_and_messages_are_those_of_threads(
     assert sorted(caplog.messages) == messages
 
 
+def test_calls_are_counted_that_the_workers_make_at_a_time(executor: DaskExecutor) -> None:
+    assert executor.count_at_once(TaskNeeds(at_once=1, own_process=True)) == 2
+    assert executor.count_at_once(TaskNeeds(device="cuda")) == 0
+
+
 def test_the_workers_are_free_again_after_an_aborted_map(executor: DaskExecutor, tmp_path: Path) -> None:
     def abort() -> None:
         for outcome in executor.map(support.square_slowly, items(tmp_path, 9)):

@@ -139,7 +139,7 @@ def test_data_that_cannot_be_prepared_fail_each_fold_and_say_why_once(
 ) -> None:
     make_phantoms(tmp_path / "data" / "Balls", n_cases=2, shape_ZYX=(12, 12, 12))
 
-    def prepare(pipeline: FoldPipeline) -> None:
+    def prepare(pipeline: FoldPipeline, check_plan: object) -> None:
         raise StoreError(f"the data of {pipeline.which} cannot be prepared")
 
     monkeypatch.setattr(FoldPipeline, "prepare", prepare)

@@ -14,7 +14,7 @@ import pytest
 import decathlete
 from decathlete import PlanOptions, TrainConfig, Workspace
 from decathlete.cli.main import main
-from decathlete.errors import OptionError
+from decathlete.errors import OptionError, OutputError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.output.provenance import PredictionRecord
@@ -199,3 +199,29 @@ def test_a_given_fold_that_holds_out_no_case_gets_no_scores(tmp_path: Path) -> N
         own = {key: value for key, value in options.items() if key != "configuration"}
         with pytest.raises(OptionError, match=r"fold 1 holds out no case \(splits_final.json\)"):
             command(root, folds="1", **(options if command is decathlete.cross_validate else own))
+
+
+def test_a_command_with_another_plan_leaves_the_plan_of_runs_as_it_is(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "Balls", n_cases=2, shape_ZYX=(12, 12, 12), noise=0.2)
+    options: PipelineOptions = {
+        "configuration": "2d",
+        "workspace": Workspace(prepared=tmp_path / "prepared", results=tmp_path / "results"),
+        "config": TrainConfig(epochs=1, steps_per_epoch=1, device="cpu"),
+        "adapt": False,
+        "workers": 1,
+    }
+    plan = tmp_path / "prepared" / "Balls" / "2d" / "plan.json"
+    first = decathlete.run(root, plan_options=PlanOptions(filters=(4, 8)), **options)
+    before = plan.read_text()
+    other: PipelineOptions = {**options, "plan_options": PlanOptions(filters=(4, 6))}
+    message = r"runs that were made with different settings: fold_0: another plan \(network\)"
+    for fold in (0, 1, "all"):
+        with pytest.raises(OutputError, match=message):
+            decathlete.run(root, fold=fold, **other)  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match=message):
+        decathlete.cross_validate(root, **other)
+    assert plan.read_text() == before
+    resumed = decathlete.cross_validate(root, **options)
+    assert resumed.folds[0].scores == first.scores, "the command without options resumes"
+    decathlete.run(root, overwrite=True, **other)
+    assert plan.read_text() != before

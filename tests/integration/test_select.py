@@ -22,6 +22,7 @@ from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.selection import select as select_module
+from decathlete.workflows.selection.configurations import find_configurations
 from decathlete.workflows.selection.record import Selection
 
 OPTIONS = PredictOptions(device="cpu", precision="fp32", engine="torch")
@@ -286,3 +287,17 @@ def test_a_fold_of_an_older_split_is_left_out(study: Path, tmp_path: Path, caplo
     found = decathlete.select(results, options=OPTIONS, workers=1)
     assert "fold 1 is left out: other folds hold out c00, too" in caplog.text
     assert [case.case_id for case in found.scores.cases] == ["c00", "c02", "c04", "c06", "c08"]
+
+
+def test_copies_of_runs_are_no_folds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = support.write_dataset(tmp_path / "Known", n_cases=4)
+    folder = support.write_configuration(tmp_path / "results" / "3d", root, n_cases=4)
+    shutil.copytree(folder / "fold_0", folder / "fold_0_old")
+    shutil.copytree(folder / "fold_1", folder / "fold_7")
+    (folder / "fold_00").mkdir()
+    (folder / "fold_00" / "run.json").write_text("{")
+    (found,) = find_configurations([folder])
+    assert {fold: run.folder.name for fold, run in found.folds.items()} == {0: "fold_0", 1: "fold_1"}
+    for name in ("fold_0_old", "fold_00"):
+        assert f"{folder / name} is left out: the folder of a fold is called fold_0, fold_1, ..." in caplog.text
+    assert f"{folder / 'fold_7'} is left out: it contains a run of fold 1" in caplog.text

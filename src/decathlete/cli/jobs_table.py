@@ -15,7 +15,7 @@ from decathlete.cli.progress import LINE_EVERY_S, TerminalReporter
 from decathlete.core.durations import format_duration
 from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
-from decathlete.workflows.training_jobs import JobState, time_left
+from decathlete.workflows.training_jobs import JobState
 
 
 class JobsReporter(TerminalReporter):
@@ -28,6 +28,7 @@ class JobsReporter(TerminalReporter):
         super().__init__()
         self._live: Live | None = None
         self._states: Sequence[JobState] = ()
+        self._left_s: float | None = None
         self._caption = ""
         self._last: dict[str, JobState] = {}
         self._last_line = time.monotonic()
@@ -51,6 +52,10 @@ class JobsReporter(TerminalReporter):
         else:
             self._write_lines(states)
 
+    def jobs_left(self, seconds: float | None) -> None:
+        """Keep the time that is left, for the states that follow."""
+        self._left_s = seconds
+
     def jobs_end(self) -> None:
         """Stop redrawing the table and leave it on the screen."""
         if self._live is not None:
@@ -58,7 +63,7 @@ class JobsReporter(TerminalReporter):
             self._live = None
 
     def _draw(self) -> None:
-        table = make_table(self._states, caption=self._caption)
+        table = make_table(self._states, left_s=self._left_s, caption=self._caption)
         if self._live is None:
             self._live = Live(table, console=self.console, refresh_per_second=2, transient=False)
             self._live.start()
@@ -71,7 +76,8 @@ class JobsReporter(TerminalReporter):
             due = state.status == "training" and time.monotonic() - self._last_line > LINE_EVERY_S
             if changed or due:
                 self._last_line = time.monotonic()
-                self.console.print(f"{state.job}: {describe_status(state)}; {describe_time_left(states)}", markup=False)
+                left = describe_time_left(states, self._left_s)
+                self.console.print(f"{state.job}: {describe_status(state)}; {left}", markup=False)
         self._last = {str(state.job): state for state in states}
 
 
@@ -89,15 +95,14 @@ def describe_status(state: JobState) -> str:
     return state.status
 
 
-def describe_time_left(states: Sequence[JobState]) -> str:
-    """Return how many trainings are finished, and the estimated time of the others."""
+def describe_time_left(states: Sequence[JobState], left_s: float | None) -> str:
+    """Return how many trainings are finished, and the estimated time of what is left, if it is known."""
     n_done = sum(not state.is_open for state in states)
-    left_s = time_left(states)
     left = "" if left_s is None or n_done == len(states) else f", about {format_duration(left_s)} left"
     return f"{n_done} of {len(states)} trainings done{left}"
 
 
-def make_table(states: Sequence[JobState], *, caption: str = "") -> Group:
+def make_table(states: Sequence[JobState], *, left_s: float | None = None, caption: str = "") -> Group:
     """Return the table of all trainings, a row for each configuration, a column for each fold; and lines around it."""
     folds = sorted({state.job.fold for state in states})
     table = Table()
@@ -109,4 +114,5 @@ def make_table(states: Sequence[JobState], *, caption: str = "") -> Group:
         found = [by_job.get((name, fold)) for fold in folds]
         table.add_row(name, *("" if state is None else describe_status(state) for state in found))
     # A title of the table itself would be wrapped at the width of the table.
-    return Group(Text(describe_time_left(states), style="bold"), table, *([Text(caption)] if caption else []))
+    title = Text(describe_time_left(states, left_s), style="bold")
+    return Group(title, table, *([Text(caption)] if caption else []))

@@ -106,7 +106,9 @@ def run(
         "overwrite": overwrite,
         "reporter": reporter,
     }
-    task = plain_folders.describe(dataset, group_by=plan.group_by, options=options, reporter=reporter)
+    task = plain_folders.describe(
+        dataset, group_by=plan.group_by, workers=case_workers.workers, options=options, reporter=reporter
+    )
     with case_workers.open(context) as workers:
         options["workers"] = workers
         if selection.configurations is not None:

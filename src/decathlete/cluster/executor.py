@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,12 @@ class DaskExecutor:
     def call_everywhere(self, function: Callable[[], None]) -> None:
         """See :meth:`decathlete.core.parallel.CaseExecutor.call_everywhere`."""
         self.client.run(call, function, on_error="ignore")
+
+    def count_at_once(self, needs: TaskNeeds) -> int:
+        """See :meth:`decathlete.core.parallel.CaseExecutor.count_at_once`."""
+        members = self._members.current().values()
+        resources = _resources_of(needs, members)
+        return sum(member.capacity(needs, resources) for member in members)
 
     def map(
         self, function: Callable[[In], Out], cases: Mapping[str, In], *, needs: TaskNeeds = TaskNeeds()
@@ -153,15 +159,13 @@ class _MapCall:
                 dispatch.finish(running.case_id, running.member)
 
     def _required_resources(self) -> Mapping[str, float]:
-        """Return what a worker must offer: also GPUs, for work on a GPU.
+        """Return what a worker must offer.
 
         Raises:
             ClusterError: no worker offers it.
         """
-        members, required = self._members.current().values(), dict(self._needs.resources)
-        offers_gpus = any(member.resources.get("GPU") for member in members)
-        if self._needs.device.startswith("cuda") or (self._needs.device == "auto" and offers_gpus):
-            required.setdefault("GPU", float(self._needs.n_devices))
+        members = self._members.current().values()
+        required = _resources_of(self._needs, members)
         if members and not any(member.capacity(self._needs, required) for member in members):
             listed = ",".join(f"{name}={amount:g}" for name, amount in required.items())
             raise ClusterError(
@@ -250,6 +254,15 @@ class _MapCall:
             code="E-CLUSTER-CRASH",
         )
         yield Outcome(case_id=case_id, error=str(cause), cause=cause)
+
+
+def _resources_of(needs: TaskNeeds, members: Iterable[Member]) -> dict[str, float]:
+    """Return what a worker must offer for a call: also GPUs, for work on a GPU."""
+    required = dict(needs.resources)
+    offers_gpus = any(member.resources.get("GPU") for member in members)
+    if needs.device.startswith("cuda") or (needs.device == "auto" and offers_gpus):
+        required.setdefault("GPU", float(needs.n_devices))
+    return required
 
 
 def _no_workers(seconds: float) -> ClusterError:

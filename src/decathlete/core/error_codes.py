@@ -177,9 +177,9 @@ _ENTRIES = (
         meaning="Parts of a structure set or segmentation are not used or are missing, and are background: contours "
         "lie beyond the image, are copies or not closed, or slices between others have none; a structure contains no "
         "voxel; or a class has no structure in some cases. Or the label refers to another series than the image of its "
-        "case.",
+        "case, or several label objects of one image have a structure of the same name.",
         remedy="Correct the label in the program that drew it, or the names of its structures (`--structures`, or "
-        "`dicom_structures` in `dataset.json`).",
+        "`dicom_structures` in `dataset.json`). Of several objects with the same structure, keep one.",
     ),
     ErrorCode(
         code="E-DATASET-COHORT",
@@ -366,8 +366,10 @@ _ENTRIES = (
         code="E-PLAN-CONFIGURATION",
         error="PlanError",
         title="The images do not justify the configuration",
-        meaning="A low resolution helps only where a patch at full resolution covers less than a quarter of the image.",
-        remedy="Train the configuration `3d`, or set the grid of `3d_lowres` with `--set target_spacing=Z,Y,X`.",
+        meaning="A low resolution helps only where a patch at full resolution covers less than a quarter of the image, "
+        "and only if its grid is coarser than that of full resolution.",
+        remedy="Train the configuration `3d`, or set a coarser grid for `3d_lowres` alone with "
+        "`--set target_spacing=Z,Y,X`.",
     ),
     ErrorCode(
         code="E-PLAN-MEMORY",

@@ -96,6 +96,10 @@ class CaseExecutor(Protocol):
         """Call ``function`` once in every worker process."""
         ...
 
+    def count_at_once(self, needs: TaskNeeds) -> int:
+        """Return how many calls the workers that are there now can make at a time; 0 if none offers what they need."""
+        ...
+
 
 Workers = int | CaseExecutor
 """Where cases are processed: in so many threads of this process, or by an executor."""

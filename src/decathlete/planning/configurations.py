@@ -7,11 +7,14 @@ resolution and the prediction of the first.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 from decathlete.core.choices import Configuration
+from decathlete.core.log_once import warn_once
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.coarse_start_options import is_coarse_grid
@@ -23,6 +26,8 @@ from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_at, plan_with
 from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import LEAST_COVERAGE, image_coverage, plan_low_resolution
+
+log = logging.getLogger(__name__)
 
 CONFIGURATIONS: tuple[Configuration, ...] = get_args(Configuration)
 """All configurations, in the order in which they are trained."""
@@ -85,6 +90,8 @@ def _low_resolution_offers(
     covered = f"a patch at full resolution covers {min(image_coverage(full), 1):.0%} of the median image"
     enough = image_coverage(full) >= LEAST_COVERAGE
     reason = f"{covered}, which is enough" if enough else f"{covered}, but the images would hardly become smaller"
+    if (option := full.user_set.get("target_spacing")) is not None:
+        reason = f"the target spacing was set ({option}), so there is one grid"
     try:
         low = _plan_low(spec, fingerprint, full, options)
     except OptionError as problem:
@@ -125,6 +132,35 @@ def why_low_resolution_adds_nothing(full: Plan, low: Plan) -> str | None:
     if image_coverage(full) >= LEAST_COVERAGE:
         return f"{describe_coverage(full)}, which is enough"
     return None
+
+
+def check_stages(low: Plan, full: Plan, *, where: Path | None = None) -> None:
+    """Check that full resolution is finer than the low resolution.
+
+    If a training time has made both grids equal, a warning is logged.
+
+    Args:
+        low: of the configuration 3d_lowres, the first stage of a cascade.
+        full: of the second stage, or of the configuration 3d.
+        where: folder of the first stage, for the error.
+
+    Raises:
+        PlanError: the user set a grid, and full resolution is not finer (``E-PLAN-CONFIGURATION``).
+    """
+    if math.prod(full.network_spacing) < math.prod(low.network_spacing):
+        return
+    at, low_at = (format_spacing(plan.target_spacing, plan.spacing_unit) for plan in (full, low))
+    problem = f"{full.configuration_name} ({at}) is not finer than {low.configuration_name} ({low_at})"
+    if "target_spacing" not in full.user_set.keys() | low.user_set.keys():
+        warn_once(log, f"{problem}, so that the low resolution probably adds nothing")
+        return
+    raise PlanError(
+        problem,
+        where=where,
+        remedy="use --set target_spacing=Z,Y,X for 3d_lowres alone (--configuration 3d_lowres), with a coarser grid, "
+        f"and train {full.configuration_name} without it; or leave out 3d_lowres and 3d_cascade",
+        code="E-PLAN-CONFIGURATION",
+    )
 
 
 def describe_coverage(plan: Plan) -> str:
@@ -182,7 +218,8 @@ def plan_configuration(
     if low.plan is None:
         raise PlanError(
             f"{spec.name} needs no low resolution: {low.reason}",
-            remedy="train the configuration 3d; or set the grid yourself with --set target_spacing=Z,Y,X",
+            remedy="train the configuration 3d; or set a coarser grid yourself, for 3d_lowres alone, with --set "
+            "target_spacing=Z,Y,X",
             code="E-PLAN-CONFIGURATION",
         )
     return low.plan

@@ -7,14 +7,18 @@ are learned although training mirrors.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from decathlete.core.labels import LabelSet
+from decathlete.core.labels import LabelSet, Region
+from decathlete.core.log_once import warn_once
 from decathlete.errors import OptionError, problems_found
+
+log = logging.getLogger(__name__)
 
 MirrorPair = tuple[str, str]
 """Names of the class on one side and of its partner on the other side."""
@@ -61,7 +65,8 @@ def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
     """Find the classes whose names differ only in the side (``left kidney`` and ``right kidney``), the left one first.
 
     Sides are whole words (left, l, links, gauche, ...), anywhere in the name. A name that occurs twice on one side has
-    no partner. Chambers of the heart are left out.
+    no partner. Chambers of the heart are left out. So are pairs of which a region contains one side and no region the
+    other, with a warning that names the region.
 
     >>> find_mirror_pairs(LabelSet.from_names(["Kidney_L", "Kidney_R", "right ventricle", "left ventricle"]))
     (('Kidney_L', 'Kidney_R'),)
@@ -75,8 +80,29 @@ def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
         stem = tuple(word for word in words if word not in _SIDES)
         names.setdefault(stem, {}).setdefault(_SIDES[sides[0]], []).append(label.name)
     both = [sides for sides in names.values() if len(sides) == 2 and all(len(found) == 1 for found in sides.values())]
-    pairs = tuple((sides["left"][0], sides["right"][0]) for sides in both)
-    return pairs if not pair_problems(pairs, labels) else ()
+    return _symmetric_pairs([(sides["left"][0], sides["right"][0]) for sides in both], labels)
+
+
+def _symmetric_pairs(pairs: Sequence[MirrorPair], labels: LabelSet) -> tuple[MirrorPair, ...]:
+    """Return the pairs without those that separate a region from its mirror image, and log a warning about these."""
+    value_of = {c.name: c.value for c in labels.classes}
+    kept, regions = list(pairs), dict[str, None]()
+    while separated := _separated_regions(kept, labels):
+        regions |= dict.fromkeys(region.name for region in separated)
+        kept = [
+            pair
+            for pair in kept
+            if not any(len({value_of[name] for name in pair} & set(region.values)) == 1 for region in separated)
+        ]
+    if regions:
+        listed = ", ".join(f"{first} and {second}" for first, second in pairs if (first, second) not in kept)
+        warn_once(
+            log,
+            f"no mirror pairs: {listed}. One side is in {', '.join(regions)}, and no region contains the other, so the "
+            "model may confuse them in mirrored patches: add the region of the other side, or leave the axis from left "
+            "to right out of --set mirror_axes=...",
+        )
+    return tuple(kept)
 
 
 def parse_mirror_pairs(text: str, labels: LabelSet) -> tuple[MirrorPair, ...]:
@@ -117,10 +143,15 @@ def pair_problems(pairs: Sequence[MirrorPair], labels: LabelSet) -> list[str]:
     problems = [f"class {name!r} is not declared" for name in counts if name not in names]
     problems += [f"class {name!r} is {n} times in the pairs" for name, n in counts.items() if n > 1]
     return problems or [
-        f"region {labels.structures[structure].name!r} contains one side of a pair, and no region contains the other"
-        for structure, partner in enumerate(_swapped_structures(labels, _partners(pairs)))
-        if partner is None
+        f"region {region.name!r} contains one side of a pair, and no region contains the other"
+        for region in _separated_regions(pairs, labels)
     ]
+
+
+def _separated_regions(pairs: Sequence[MirrorPair], labels: LabelSet) -> list[Region]:
+    """Return the regions whose mirror images are no regions."""
+    partners = _swapped_structures(labels, _partners(pairs))
+    return [region for region, partner in zip(labels.structures, partners, strict=True) if partner is None]
 
 
 def make_side_swap(
@@ -155,9 +186,7 @@ def with_swapped_annotations(labels: LabelSet, pairs: Sequence[MirrorPair]) -> L
     Raises:
         OptionError: there are more sets than label maps can tell apart.
     """
-    partners = _partners(pairs)
-    swapped = {_swapped(members, labels, partners) for members in labels.unannotated}
-    sets = (*labels.unannotated, *sorted(swapped - set(labels.unannotated)))
+    sets = (*labels.unannotated, *missing_swapped_annotations(labels, pairs))
     if len(sets) > labels.max_unannotated:
         raise OptionError(
             f"there are {len(labels.unannotated)} different sets of annotated classes, with those of mirrored patches "
@@ -167,6 +196,17 @@ def with_swapped_annotations(labels: LabelSet, pairs: Sequence[MirrorPair]) -> L
             code="E-OPTION-MIRROR-PAIRS",
         )
     return labels.revised(unannotated=sets)
+
+
+def missing_swapped_annotations(labels: LabelSet, pairs: Sequence[MirrorPair]) -> list[tuple[int, ...]]:
+    """Return the sets of unannotated classes that flips from left to right make and ``labels`` does not have.
+
+    Args:
+        pairs: pairs that fit the labels.
+    """
+    partners = _partners(pairs)
+    swapped = {_swapped(members, labels, partners) for members in labels.unannotated}
+    return sorted(swapped - set(labels.unannotated))
 
 
 def _swapped(values: Sequence[int], labels: LabelSet, partners: dict[str, str]) -> tuple[int, ...]:

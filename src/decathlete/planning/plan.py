@@ -21,7 +21,13 @@ from decathlete.core.schema import Schema
 from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
-from decathlete.planning.mirror_pairs import MirrorPair, SideSwap, make_side_swap, pair_problems
+from decathlete.planning.mirror_pairs import (
+    MirrorPair,
+    SideSwap,
+    make_side_swap,
+    missing_swapped_annotations,
+    pair_problems,
+)
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, AnyNormalization
 from decathlete.planning.plan_versions import PLAN_VERSION, WITHOUT_EFFECT, digest_form, is_version_1, upgrade
@@ -193,7 +199,10 @@ class Plan(Schema):
         if self.configuration is not None and self.configuration[:2] != f"{self.dims}d":
             problems.append(f"the configuration is {self.configuration}, the plan {self.dims}D")
         if self.mirror_pairs:
-            problems += [f"mirror_pairs: {problem}" for problem in pair_problems(self.mirror_pairs, self.labels)]
+            unfit = pair_problems(self.mirror_pairs, self.labels)
+            problems += [f"mirror_pairs: {problem}" for problem in unfit]
+            if not unfit and (missing := missing_swapped_annotations(self.labels, self.mirror_pairs)):
+                problems.append(f"labels.unannotated needs the sets of classes of mirrored patches, too: {missing}")
             if self.orientation != "canonical":
                 problems.append(
                     "mirror_pairs need the orientation canonical: left and right are unknown in stored axes"

@@ -60,6 +60,7 @@ class StoreSource(Schema):
         spacing: that raw files without a spacing were read with (z, y, x, mm).
         image_formats: settings of image formats that raw files were read with, by the format's name.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
+        groups: case id -> patient, if ``--group-by`` has given them.
     """
 
     has_checksum = True
@@ -73,6 +74,7 @@ class StoreSource(Schema):
     spacing: Triple | None = None
     image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
+    groups: dict[str, str] = Field(default={}, exclude_if=operator.not_)
 
 
 class RawImage(Schema):

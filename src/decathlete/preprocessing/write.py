@@ -24,6 +24,7 @@ from decathlete.core.lazy_import import lazy_import
 from decathlete.core.locks import require_no_readers
 from decathlete.core.output_paths import writable_folder
 from decathlete.dataset.annotated import annotated_of
+from decathlete.dataset.groups import given_groups
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -114,6 +115,7 @@ def begin(
         spacing=spec.spacing,
         image_formats=changed_reading(spec.formats),
         annotated=annotated_of(spec),
+        groups=given_groups(spec),
     ).save(folder / "source.json")
 
 

@@ -138,6 +138,7 @@ def make_record(
         spacing=store.source.spacing,
         image_formats=store.source.image_formats,
         annotated=store.source.annotated,
+        groups=store.source.groups,
     )
 
 

@@ -12,6 +12,7 @@ from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.models.bundle import ModelBundle
+from decathlete.planning.configurations import check_stages
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.folds import format_folds
@@ -73,6 +74,7 @@ def find_first_stage(
     Raises:
         ModelError: a fold of the first stage, or a prediction of it, is missing (``E-MODEL-STAGE``), or no fold holds
             out some cases; or it was trained on other folds or labels.
+        PlanError: the user set its grid, and the cascade's is not finer (``E-PLAN-CONFIGURATION``).
     """
     require_held_out(splits, case_ids, where=workspace.dataset(task))
     models: dict[int, Path] = {}
@@ -118,6 +120,7 @@ def _held_out_predictions(run: Path, plan: Plan, case_ids: tuple[str, ...]) -> d
 
     Raises:
         ModelError: the fold was trained on other cases or labels, or a file is damaged.
+        PlanError: the user set its grid, and the cascade's is not finer (``E-PLAN-CONFIGURATION``).
     """
     if not (run / "run.json").is_file():
         return None
@@ -139,6 +142,7 @@ def _held_out_predictions(run: Path, plan: Plan, case_ids: tuple[str, ...]) -> d
             remedy="use the same --regions or --brats for both stages",
             code="E-MODEL-STAGE",
         )
+    check_stages(bundle.record.plan, plan, where=run)
     found = {case_id: _prediction(run / "validation", case_id, bundle.digest) for case_id in case_ids}
     return {case_id: path for case_id, path in found.items() if path is not None} if all(found.values()) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -17,7 +18,7 @@ from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedErro
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.run_folder import record_in
-from decathlete.workflows.earlier_runs import PlannedRuns
+from decathlete.workflows.earlier_runs import PlannedRuns, check_replaced_plan
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.folds import FoldSelection, format_folds, require_held_out_cases
@@ -81,7 +82,7 @@ def cross_validate(
     pipeline.check()
     pipeline.check_manifest(selection.named)
     pipeline.require_first_stage()
-    with pipeline.locked_store() as store:
+    with pipeline.locked_store(partial(check_replaced_plan, pipeline)) as store:
         numbers = selection.resolve(len(store.splits.folds))
         require_held_out_cases(store.splits, numbers)
         with pipeline.locked_folds(numbers):

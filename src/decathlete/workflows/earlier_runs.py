@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.choices import Configuration
 from decathlete.dataset.splits import Splits
-from decathlete.errors import OutputError
+from decathlete.errors import DecathleteError, OutputError
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
-from decathlete.training.run_folder import check_config, record_in
+from decathlete.training.reporting.records import RunRecord
+from decathlete.training.run_folder import RUN, check_config, record_in
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.scores_reuse import different_scores
 from decathlete.workflows.train import make_training_plan
@@ -97,3 +99,43 @@ class PlannedRuns:
         return different_scores(
             self.folders[job], metrics=self.pipeline.metrics, window=self.pipeline.predict_options.window
         )
+
+
+def check_replaced_plan(pipeline: FoldPipeline, plan: Plan) -> None:
+    """Check that prepared data may get another plan: that no run was made with the plan that they have.
+
+    Without options of the plan, runs are resumed with the plan of the prepared data.
+
+    Args:
+        plan: by which the data will be prepared.
+
+    Raises:
+        OutputError: the results of the configuration contain runs that were made with the plan that would be replaced.
+    """
+    there = None if pipeline.overwrite else _load_plan(pipeline.prepared / "plan.json")
+    if there is None or there.fingerprint_digest != plan.fingerprint_digest:  # runs of other data cannot be resumed
+        return
+    fields = there.differing_fields(plan)
+    runs = [run.parent for run in sorted(pipeline.results.glob("fold_*/run.json"))] if fields else []
+    if names := [run.name for run in runs if _is_made_with(run, there)]:
+        raise OutputError(
+            f"contains runs that were made with different settings: {', '.join(names)}: another plan "
+            f"({', '.join(fields)})",
+            where=pipeline.results,
+            remedy="use the same options to keep them; or other folders, also for the prepared data (--prepared and "
+            "--results); or --overwrite to replace the plan",
+            code="E-OUTPUT-EXISTS",
+        )
+
+
+def _load_plan(path: Path) -> Plan | None:
+    with suppress(DecathleteError):  # absent, or damaged
+        return Plan.load(path)
+    return None
+
+
+def _is_made_with(run: Path, prepared: Plan) -> bool:
+    """Return whether a run was made with the plan of the prepared data; false if its record is damaged."""
+    with suppress(DecathleteError):
+        return RunRecord.load(run / RUN).store_plan_digest == prepared.digest
+    return False

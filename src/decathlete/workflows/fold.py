@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from decathlete.inference.options import PredictOptions
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
@@ -210,13 +211,21 @@ class FoldPipeline:
         if self.which == "3d_cascade":
             require_begun_first_stage(self.workspace, self.task)
 
-    def prepare(self) -> PreparedStore:
+    def prepare(self, check_plan: Callable[[Plan], None] = lambda _: None) -> PreparedStore:
         """Check, plan and prepare the dataset; finished results are kept.
+
+        Args:
+            check_plan: called with the plan before anything is prepared; an error stops the preparation.
 
         Raises:
             DecathleteError: the dataset has errors, or the folder contains other data.
         """
         self.reporter.step("Check, plan and prepare the dataset")
+
+        def on_plan(plan: Plan) -> None:
+            check_plan(plan)
+            self.reporter.plan(plan)
+
         return preprocess(
             self.task,
             configuration=self.which,
@@ -229,23 +238,26 @@ class FoldPipeline:
             fold_resources=self.fold_resources,
             overwrite=self.overwrite,
             reuse=self.may_reuse,
-            on_plan=self.reporter.plan,
+            on_plan=on_plan,
             checking=self.reporter.cases("check"),
             progress=self.reporter.cases("prepare"),
         )
 
     @contextmanager
-    def locked_store(self) -> Iterator[PreparedStore]:
+    def locked_store(self, check_plan: Callable[[Plan], None] = lambda _: None) -> Iterator[PreparedStore]:
         """Prepare the dataset, and keep other processes from replacing the prepared data.
 
         Processes that need the same data wait for the one that prepares them, then read them side by side.
+
+        Args:
+            check_plan: see :meth:`prepare`.
 
         Raises:
             DecathleteError: as :meth:`prepare`.
         """
         with ExitStack() as locks:
             with locked_output(self.prepared, wait_for="prepared"):
-                store = self.prepare()
+                store = self.prepare(check_plan)
                 locks.enter_context(reading(self.prepared))
             yield store
 

@@ -39,5 +39,8 @@ class ProgressReporter:
     def jobs(self, states: Sequence[JobState]) -> None:
         """Report the states of all trainings of several configurations, whenever one changes."""
 
+    def jobs_left(self, seconds: float | None) -> None:
+        """Report the seconds until a model is selected, before each report of the states; ``None``: not known yet."""
+
     def jobs_end(self) -> None:
         """Report that these trainings have ended."""

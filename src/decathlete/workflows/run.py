@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailedError
 from decathlete.evaluation.scores import Scores
+from decathlete.workflows.earlier_runs import check_replaced_plan
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.workspace import FoldName
@@ -67,7 +69,8 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
     pipeline.require_first_stage()
     predictions_folder = pipeline.run_folder(fold) / PREDICTIONS
     pipeline.check_predictions(predictions_folder)
-    with pipeline.locked_folds([fold]), pipeline.locked_store():
+    check_plan = partial(check_replaced_plan, pipeline)
+    with pipeline.locked_folds([fold]), pipeline.locked_store(check_plan):
         ((_, result),) = run_folds(pipeline, [fold])
         if isinstance(result, Exception):
             raise result

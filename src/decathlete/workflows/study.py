@@ -23,7 +23,7 @@ from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.folds import FoldSelection, require_held_out_cases
 from decathlete.workflows.prepared_configurations import plan_for, plan_preparations
 from decathlete.workflows.time_shares import SharePlanner
-from decathlete.workflows.total_time import OtherWork, TotalTime
+from decathlete.workflows.total_time import TotalTime
 from decathlete.workflows.training_jobs import Job, JobState, describe_jobs, divide_time
 
 
@@ -60,7 +60,6 @@ class Study:
             self.configs = {dims: config.revised(max_time_s=total_time_s) for dims, config in self.configs.items()}
         self.total_time_s = total_time_s
         self.named = tuple(named)
-        self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self.clock = clock
         self._began_s = clock()
         self._dataset: CheckedDataset | None = None
@@ -78,6 +77,7 @@ class Study:
             started=self.started,
             spent_s=self._spent_s,
         )
+        self.other = self._planner.other_work({})  # of the plans, where the total time is limited
         self._chooser = ConfigurationChooser(
             dataset=dataset,
             plan_of=partial(plan_configuration, dataset.spec, dataset.fingerprint, options=pipeline.plan_options),

@@ -137,7 +137,7 @@ class SharePlanner:
         for job, kept_s in self.started(self.jobs(names)).items():
             kept[job.configuration] = max(kept_s, kept.get(job.configuration, 0.0))
         plans = {name: self._timed_plan(name, kept.get(name, time_s)) for name in names}
-        return Shares(time_s=time_s, plans=plans, other=self._other_work(plans))
+        return Shares(time_s=time_s, plans=plans, other=self.other_work(plans))
 
     def _timed_plan(self, name: Configuration, time_s: float) -> TimedPlan:
         pipeline, config = self.pipeline, self.config_of(dims_of(name)).revised(max_time_s=time_s)
@@ -159,7 +159,8 @@ class SharePlanner:
             case_s=expected_case_seconds(trained, budget, pipeline.predict_options.window, n_voxels=n_voxels),
         )
 
-    def _other_work(self, plans: Mapping[Configuration, TimedPlan]) -> OtherWork:
+    def other_work(self, plans: Mapping[Configuration, TimedPlan]) -> OtherWork:
+        """Return estimates of scoring and selecting configurations; without plans, only from what is measured later."""
         held_out = self.dataset.held_out_per_fold(self.folds)
         if not isinstance(self.pipeline.workers, int):  # an executor runs folds and cases at once
             plans = {}

@@ -104,6 +104,17 @@ class OtherWork:
         dearest = max([*single, *pairs], default=0.0)
         return self.n_folds * (sum(pairs) + max(single, default=0.0) + self.tests_per_held_out * dearest)
 
+    def selection_after(self, states: Sequence[JobState]) -> float:
+        """Return the expected seconds to select after these jobs, by those that are scored; 0 if one has failed."""
+        if any(state.status == "failed" for state in states):
+            return 0.0
+        measured: dict[Configuration, list[float]] = {}
+        for state in states:
+            if state.total_s is not None:
+                measured.setdefault(state.job.configuration, []).append(state.total_s - state.training_s)
+        names = dict.fromkeys(state.job.configuration for state in states)
+        return self.selection_s(self.scoring_s(measured), names)
+
     def total_s(self, names: Sequence[Configuration]) -> float:
         """Return the expected seconds to score jobs and to select.
 

@@ -10,6 +10,7 @@ from decathlete.core.choices import Configuration
 from decathlete.errors import DecathleteError, FoldsFailedError, InterruptedRunError
 from decathlete.planning.configurations import dims_of
 from decathlete.training.config import TrainConfig
+from decathlete.workflows.budget import fold_needs
 from decathlete.workflows.cross_validate import describe_failure, write_summary
 from decathlete.workflows.fold import FoldPipeline, FoldResult
 from decathlete.workflows.fold_tasks import FoldOutcome, attempt_fold, run_folds
@@ -33,8 +34,13 @@ def train_jobs(study: Study, configs: Mapping[Job, TrainConfig]) -> tuple[Config
         FoldsFailedError: some trainings failed; the others were run.
     """
     reporter = study.pipeline.reporter
-    progress = JobsProgress([study.state(job, config) for job, config in configs.items()], reporter)
-    reporter.jobs(progress.states)
+    progress = JobsProgress(
+        [study.state(job, config) for job, config in configs.items()],
+        reporter,
+        selection_s=study.other.selection_after,
+        at_once=_count_at_once(study.pipeline),
+    )
+    progress.report()
     limits = JobLimits(
         study.total_time(),
         planned_s={job: config.max_time_s for job, config in configs.items()},
@@ -54,6 +60,13 @@ def train_jobs(study: Study, configs: Mapping[Job, TrainConfig]) -> tuple[Config
         n_done = sum(state.status == "finished" for state in progress.states)
         raise FoldsFailedError(failures, n_done=n_done)
     return tuple(dict.fromkeys(state.job.configuration for state in progress.states))
+
+
+def _count_at_once(pipeline: FoldPipeline) -> int:
+    """Return how many folds are trained at the same time."""
+    if isinstance(pipeline.workers, int):
+        return 1
+    return max(pipeline.workers.count_at_once(fold_needs(pipeline.config, pipeline.fold_resources)), 1)
 
 
 def _train_configuration(
@@ -111,5 +124,9 @@ def run_jobs(
     for jobs in by_time.values():
         by_fold = {job.fold: job for job in jobs}
         limited = replace(pipeline, config=configs[jobs[0]])
-        for fold, outcome in run_folds(limited, list(by_fold), plan_time_s=pipeline.config.max_time_s):
-            yield by_fold[fold], outcome
+        progress.begin_together(jobs)
+        try:
+            for fold, outcome in run_folds(limited, list(by_fold), plan_time_s=pipeline.config.max_time_s):
+                yield by_fold[fold], outcome
+        finally:
+            progress.end_together()

@@ -23,7 +23,8 @@ COMPARABLE_SHARE = 0.5
 """Configurations are compared only if no training takes less than this share of the longest one."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
-JobStatus = Literal["waiting", "training", "scoring", "finished", "failed"]
+JobStatus = Literal["waiting", "running", "training", "scoring", "finished", "failed"]
+"""``running``: a worker of an executor trains and scores the job, and does not report how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class JobState:
         max_time_s: training time; ``None``: it ends after a number of epochs.
         expected_scoring_s: seconds that its scores are expected to take.
         dice: mean Dice of the held-out cases, once they are scored.
-        training_s: seconds of this training so far, in this command.
+        training_s: seconds of this training so far, in this command; of a ``running`` job, those since it began.
         total_s: seconds from its start to its scores, in this command; ``None``: not finished in this command.
     """
 
@@ -190,24 +191,29 @@ def training_time(total_s: float, *, other_s: float = 0.0) -> float:
     return min(TRAINING_SHARE * total_s, max(total_s - other_s, LEAST_TRAINING_SHARE * total_s))
 
 
-def time_left(states: Sequence[JobState]) -> float | None:
+def time_left(states: Sequence[JobState], *, at_once: int = 1) -> float | None:
     """Estimate the seconds until the last job is finished; ``None``: not known yet.
 
     A training with a time limit takes the rest of that time; another one is estimated by those of its configuration
     that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs, or
-    before the first of them as long as expected.
+    before the first of them as long as expected. One configuration is trained after the other.
+
+    Args:
+        at_once: number of jobs of a configuration that run at the same time.
     """
     after_s = [state.total_s - state.training_s for state in states if state.total_s is not None]
     measured_s = sum(after_s) / len(after_s) if after_s else None
-    left_s = 0.0
+    left_s: dict[Configuration, list[float]] = {}
     for state in states:
         if not state.is_open:
             continue
         training_s = _training_time(state, states)
         if training_s is None:
             return None
-        left_s += training_s * (1 - state.share) + (state.expected_scoring_s if measured_s is None else measured_s)
-    return left_s
+        scoring_s = state.expected_scoring_s if measured_s is None else measured_s
+        done_s = state.training_s if state.status == "running" else training_s * state.share
+        left_s.setdefault(state.job.configuration, []).append(max(training_s + scoring_s - done_s, 0.0))
+    return sum(max(max(of_jobs), sum(of_jobs) / at_once) for of_jobs in left_s.values())
 
 
 def _training_time(state: JobState, states: Sequence[JobState]) -> float | None:

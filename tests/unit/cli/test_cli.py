@@ -99,7 +99,7 @@ OPTIONS = {
     "overwrite precision set tolerance tta workers",
     "predict": "batch-size blend cases cluster device dicom-codes engine format input layout memory model output "
     "overlap overwrite precision save-probabilities segmentation-type series set spacing tta",
-    "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
+    "evaluate": f"{REGIONS} annotated cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory metrics output "
     "overlap overwrite precision set tta workers",

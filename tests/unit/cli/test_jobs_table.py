@@ -11,7 +11,7 @@ from rich.console import Console
 
 from decathlete.cli.jobs_table import JobsReporter, describe_time_left, make_table
 from decathlete.cli.progress import Bar
-from decathlete.workflows.training_jobs import Job, JobState
+from decathlete.workflows.training_jobs import Job, JobState, time_left
 
 STATES = [
     JobState(job=Job(configuration="2d", fold=0), status="finished", share=1.0, dice=0.8123, max_time_s=3600),
@@ -24,6 +24,7 @@ def shown(*, terminal: bool, states) -> str:
     text, reporter = io.StringIO(), JobsReporter()
     reporter.console = Console(file=text, force_terminal=terminal, width=100, color_system=None)
     for one in states:
+        reporter.jobs_left(time_left(one))
         reporter.jobs(one)
     reporter.jobs_end()
     return text.getvalue()
@@ -32,7 +33,7 @@ def shown(*, terminal: bool, states) -> str:
 def test_the_table_has_a_row_per_configuration_and_a_column_per_fold() -> None:
     text = io.StringIO()
     console = Console(file=text, width=100)
-    console.print(make_table(STATES))
+    console.print(make_table(STATES, left_s=6300.0))
     lines = text.getvalue().splitlines()
     assert lines[0].strip() == "1 of 3 trainings done, about 1 h 45 min left"
     assert [word in lines[2] for word in ("configuration", "fold 0", "fold 1")] == [True] * 3
@@ -56,7 +57,7 @@ def test_a_log_gets_a_line_per_change() -> None:
 
 
 def test_nothing_is_left_at_the_end() -> None:
-    assert describe_time_left([STATES[0]]) == "1 of 1 trainings done"
+    assert describe_time_left([STATES[0]], 60.0) == "1 of 1 trainings done"
 
 
 def test_cases_are_shown_below_the_table_while_it_is_there() -> None:

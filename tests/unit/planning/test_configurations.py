@@ -12,6 +12,7 @@ from decathlete.errors import OptionError, PlanError
 from decathlete.planning.architectures import ARCHITECTURES, memory_target_gb
 from decathlete.planning.configurations import (
     CONFIGURATIONS,
+    check_stages,
     dims_of,
     offered_configurations,
     options_of_configuration,
@@ -46,6 +47,10 @@ def test_the_offers_say_why():
     assert reasons["3d_lowres"].startswith("a patch at full resolution covers 7% of the median image; at 1.558")
     assert offered_configurations(SPEC, SMALL)[2].reason.endswith("covers 100% of the median image, which is enough")
     assert {offer.reason for offer in offered_configurations(SPEC, FLAT)[1:]} == {"the images are single slices"}
+    option = "target_spacing=1,1,1"
+    offer = offered_configurations(SPEC, LARGE, options=PlanOptions(overrides=(option,)))[2]
+    assert not offer.offered
+    assert offer.reason == f"the target spacing was set (--set {option}), so there is one grid"
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -74,6 +79,20 @@ def test_a_low_resolution_that_is_not_needed_is_refused_unless_the_user_sets_its
     for name in ("3d", "3d_lowres", "3d_cascade"):
         with pytest.raises(PlanError, match="single slices"):
             plan_configuration(SPEC, FLAT, name)
+
+
+def test_a_grid_of_the_user_is_coarser_for_the_first_stage_than_for_the_second(caplog):
+    options = PlanOptions(overrides=("target_spacing=2,2,2",))
+    low = plan_configuration(SPEC, SMALL, "3d_lowres", options=options)
+    for name in ("3d", "3d_cascade"):
+        check_stages(low, plan_configuration(SPEC, SMALL, name))
+        with pytest.raises(PlanError, match=f"{name} .* is not finer than 3d_lowres") as problem:
+            check_stages(low, plan_configuration(SPEC, SMALL, name, options=options))
+        assert problem.value.code == "E-PLAN-CONFIGURATION"
+    assert "adds nothing" not in caplog.text
+    of_time = low.revised(user_set={})
+    check_stages(of_time, of_time.revised(configuration="3d_cascade"))
+    assert "is not finer than 3d_lowres" in caplog.text
 
 
 @pytest.mark.parametrize(("value", "own"), [("4,4,4", {}), ("none", {"coarse_start": "--set coarse_start=none"})])

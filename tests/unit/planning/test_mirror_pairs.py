@@ -13,7 +13,12 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.core.labels import IGNORE_INDEX, LabelSet, Region
 from decathlete.errors import OptionError
 from decathlete.inference.windows.flips import mean_over_flips
-from decathlete.planning.mirror_pairs import SideSwap, find_mirror_pairs, parse_mirror_pairs
+from decathlete.planning.mirror_pairs import (
+    SideSwap,
+    find_mirror_pairs,
+    parse_mirror_pairs,
+    with_swapped_annotations,
+)
 from factories import make_test_network, make_test_plan
 
 KIDNEYS = LabelSet.from_names(["left kidney", "spleen", "right kidney"])
@@ -87,6 +92,25 @@ def test_regions_follow_their_classes_or_are_rejected() -> None:
     assert find_mirror_pairs(one_sided) == ()
 
 
+def test_a_region_of_one_side_costs_only_its_own_pairs_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    names = ["left kidney", "right kidney", "left lung", "right lung", "left ear", "right ear"]
+    labels = LabelSet.from_names(names).revised(
+        regions=(
+            Region(name="lungs", values=(3, 4)),
+            Region(name="L head", values=(1, 5)),
+            Region(name="R head", values=(6,)),
+        ),
+        region_order=(3, 1, 6),
+    )
+    assert find_mirror_pairs(labels) == (("left lung", "right lung"),)
+    assert find_mirror_pairs(labels) == find_mirror_pairs(labels), "said once"
+    (warning,) = caplog.messages
+    assert warning.startswith("no mirror pairs: left kidney and right kidney, left ear and right ear")
+    assert "L head, R head" in warning
+    with pytest.raises(OptionError, match="region 'L head' contains one side"):
+        parse_mirror_pairs("1=2;3=4", labels)
+
+
 @pytest.mark.parametrize(
     ("dims", "axis_order", "axis"),
     [
@@ -128,6 +152,35 @@ def test_labels_change_sides_only_in_flips_from_left_to_right() -> None:
 
     assert swapped(True, True, False) == [0, 1, 2, 3, IGNORE_INDEX]
     assert swapped(False, False, True) == swapped(True, False, True) == [0, 3, 2, 1, IGNORE_INDEX]
+
+
+@pytest.mark.parametrize(
+    ("unannotated", "mirrored"),
+    [((3,), (1,)), ((1, 2), (2, 3)), ((1, 3), (1, 3)), ((2,), (2,)), ((), ())],
+    ids=["right", "left and spleen", "both kidneys", "spleen", "none"],
+)
+def test_in_a_mirrored_patch_the_classes_of_the_other_side_are_unannotated(
+    unannotated: tuple[int, ...], mirrored: tuple[int, ...]
+) -> None:
+    given = KIDNEYS.revised(ignore=9, unannotated=((3,), (1, 2), (1, 3), (2,)))
+    labels = with_swapped_annotations(given, PAIR)
+    assert labels.unannotated == (*given.unannotated, (1,), (2, 3)), "the indices of prepared label maps stay"
+    swap = make_test_plan(labels=labels, mirror_pairs=PAIR).side_swap
+    assert swap is not None
+    assert swap.indices[249:] == (253, 254, 251, 252, 249, 250, IGNORE_INDEX)
+    augmenter = Augmenter(AugmentationConfig.default(3), patch_size=(4, 4, 4), seed=1, side_swap=swap)
+    label = labels.to_indices(np.array([0, 1, 2, 3, 9]), unannotated=unannotated)
+    draw = SpatialParams(size=(4, 4, 4), flips=(False, False, True))
+    _, flipped = augmenter.swap_sides(np.zeros((1, 5), np.float32), label, draw)
+    expected = labels.to_indices(np.array([0, 3, 2, 1, 9]), unannotated=mirrored)
+    assert flipped.tolist() == expected.tolist()
+
+
+def test_a_plan_needs_an_index_for_each_mirrored_set_of_annotated_classes() -> None:
+    labels = KIDNEYS.revised(unannotated=((3,),))
+    with pytest.raises(ValidationError, match=r"unannotated needs the sets of classes of mirrored patches.*\(1,\)"):
+        make_test_plan(labels=labels, mirror_pairs=PAIR)
+    assert make_test_plan(labels=with_swapped_annotations(labels, PAIR), mirror_pairs=PAIR).side_swap is not None
 
 
 def test_outputs_of_flipped_windows_are_swapped_back() -> None:

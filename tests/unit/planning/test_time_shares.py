@@ -104,7 +104,7 @@ def make_chooser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeChooser
             plan_in=plan_in,
             config_of=lambda _: config,
             total_time_s=total_time_s,
-            max_members=1,
+            max_members=2,
             started=lambda jobs: {job: time_s for job, time_s in (started or {}).items() if job in jobs},
             spent_s=lambda: spent_s,
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from made_up import made_up_fingerprint
 
+from decathlete.core.choices import Configuration
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import Fold, Splits
-from decathlete.errors import ModelError, OptionError
+from decathlete.errors import ModelError, OptionError, PlanError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning import compute_budget
@@ -30,7 +31,11 @@ PLANS["3d_lowres"] = PLANS["3d"].at_spacing((2, 2, 2))
 
 
 def chooser(
-    root: Path, *held_out: str, config: TrainConfig = TrainConfig(), total_time_s: float | None = None
+    root: Path,
+    *held_out: str,
+    config: TrainConfig = TrainConfig(),
+    total_time_s: float | None = None,
+    max_members: int = 2,
 ) -> ConfigurationChooser:
     """A dataset whose only fold holds out these cases."""
     fold = Fold(train=tuple(case_id for case_id in IDS if case_id not in held_out), val=held_out)
@@ -49,7 +54,7 @@ def chooser(
         plan_in=lambda name, _: PLANS[name],
         config_of=lambda _: config,
         total_time_s=total_time_s,
-        max_members=2,
+        max_members=max_members,
         started=lambda _: {},
     )
     return ConfigurationChooser(dataset=dataset, plan_of=PLANS.__getitem__, config_of=lambda _: config, planner=planner)
@@ -64,6 +69,22 @@ def test_a_cascade_needs_folds_that_hold_out_every_case(tmp_path: Path, caplog: 
         some.choose(["3d_lowres", "3d_cascade"])
     assert problem.value.code == "E-MODEL-STAGE"
     assert chooser(tmp_path / "all", *IDS).choose([]) == CONFIGURATIONS
+
+
+def test_a_cascade_is_not_trained_for_models_of_one_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert chooser(tmp_path, *IDS, max_members=1).choose([]) == ("2d", "3d", "3d_lowres")
+    assert "3d_cascade is not trained: it has 2 networks, and --max-members is 1" in caplog.text
+
+
+@pytest.mark.parametrize("named", [("3d", "3d_lowres"), ("3d_lowres", "3d_cascade")])
+def test_one_grid_of_the_user_for_both_resolutions_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[Configuration, ...]
+) -> None:
+    low = PLANS["3d"].revised(configuration="3d_lowres", user_set={"target_spacing": "--set target_spacing=1,1,1"})
+    monkeypatch.setitem(PLANS, "3d_lowres", low)
+    with pytest.raises(PlanError, match="is not finer than 3d_lowres"):
+        chooser(tmp_path, *IDS).choose(named)
 
 
 def test_configurations_that_the_pretrained_model_has_no_network_for_are_left_out(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from decathlete.export.triton_options import TritonSettings
 from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import ExportedFolder
-from decathlete.io.images import write_label
+from decathlete.inference.predict import Predictor
+from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton.network_backends import OpenVinoBackend
@@ -127,8 +130,6 @@ def test_the_dice_is_that_of_the_files_own_grids(dataset, model) -> None:
     """Each truth is what the network itself predicts: 1; with one of the cases painted over, less."""
     bundle = ModelBundle.load(model)
     plan, engine = bundle.record.plan, TorchEngine(bundle.build(), precision="fp32")
-    from decathlete.inference.predict import Predictor
-
     predictor = Predictor.load(model, device="cpu", engine="torch", precision="fp32")
     cases = read_dataset(dataset).cases
     for case in cases:
@@ -143,6 +144,18 @@ def test_the_dice_is_that_of_the_files_own_grids(dataset, model) -> None:
     write_label(cases[1].label, empty + 9, Geometry.plain(empty.shape))
     with pytest.raises(CasesFailedError, match=r"phantom_001: .*values that the model does not know \(9\)"):
         dice_of_engine(engine, plan, cases)
+
+
+def test_structures_that_were_not_annotated_are_not_scored(dataset, model, monkeypatch) -> None:
+    bundle = ModelBundle.load(model)
+    plan, engine = bundle.record.plan, TorchEngine(bundle.build(), precision="fp32")
+    case = read_dataset(dataset).cases[0]
+    truth = read_label(case.label).array_ZYX
+    assert set(np.unique(truth)) == {0, 1, 2}
+    monkeypatch.setattr(Predictor, "compute", lambda self, _: SimpleNamespace(label_ZYX=truth))
+    write_label(case.label, np.where(truth == 2, 0, truth), read_label(case.label).geometry)
+    assert dice_of_engine(engine, plan, [case]) == 0.5
+    assert dice_of_engine(engine, plan, [replace(case, unannotated=(2,))]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,14 @@ def test_few_patients_decide_nothing(tmp_path):
     assert "fewer than 5" in found.note
 
 
-def test_few_patients_with_a_structure_decide_nothing_on_it(tmp_path):
-    """An interval over one patient has no width."""
+@pytest.mark.parametrize("is_predicted", [False, True])
+def test_few_patients_with_a_structure_decide_nothing_on_it(tmp_path, is_predicted):
+    """An interval over one patient has no width; a patient with a false positive only does not have the structure."""
 
     def drawn(number):
         prediction, truth = draw(number)
         if number:
-            prediction[prediction == 1] = 0
+            prediction[prediction == 1] = int(is_predicted)
             truth[truth == 1] = 0
         return prediction, truth
 
@@ -175,18 +176,18 @@ def test_voxels_that_the_truth_ignores_do_not_count(tmp_path):
         return prediction, truth
 
     case = write_cases(tmp_path, 1, drawn)["case0"]
-    before, changed = measure_steps(case, labels=labels, steps=candidate_steps("organ", None))
-    assert changed[0] == before, "the islands lie where nobody knows"
+    effects = measure_steps(case, labels=labels, steps=candidate_steps("organ", None))
+    assert effects.after[0] == effects.before, "the islands lie where nobody knows"
 
 
 def test_an_empty_prediction_has_nothing_to_change(tmp_path):
     def drawn(number):
         return np.zeros((4, 6, 6), np.uint8), draw(number)[1][3:7, 4:10, 4:10]
 
-    before, changed = measure_steps(
+    effects = measure_steps(
         write_cases(tmp_path, 1, drawn)["case0"], labels=LABELS, steps=candidate_steps("organ", 1.0)
     )
-    assert (before, changed) == ((0.0, 0.0), {})
+    assert (effects.before, effects.after, effects.in_truth) == ((0.0, 0.0), {}, (True, True))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

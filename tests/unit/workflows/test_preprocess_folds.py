@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decathlete import PlanOptions, Workspace, check, convert, preprocess
+from decathlete import PlanOptions, TrainConfig, Workspace, check, convert, preprocess
 from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.find_dataset import FOLDS
 from decathlete.dataset.given_splits import read_folds
@@ -19,7 +19,9 @@ from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits, make_splits, split_as_release_0_1
 from decathlete.errors import ManifestError, OptionError, OutputError
 from decathlete.io.images import read_label, write_label
+from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.run_folder import make_record
 
 IDS = [f"phantom_{k:03d}" for k in range(6)]
 LISTED = [
@@ -296,3 +298,15 @@ def test_numbers_that_disagree_with_the_files_are_warnings(root: Path, field, nu
     (problem,) = check(root, workers=1).problems
     assert (problem.severity, problem.code, problem.file) == ("warning", "E-DATASET-MANIFEST", "dataset.json")
     assert f"{field} is {number}" in problem.message
+
+
+def test_prepared_data_and_runs_keep_the_patients_of_group_by(root: Path) -> None:
+    def prepare_with(options: PlanOptions) -> PreparedStore:
+        return preprocess(root, workspace=Workspace(prepared=root.parent / "prepared"), options=options, workers=1)
+
+    without = prepare_with(PlanOptions())
+    assert '"groups"' not in (without.folder / "source.json").read_text(), "as older releases have written it"
+    store = prepare_with(PlanOptions(group_by=r"(\d)$"))
+    groups = {case_id: str(number) for number, case_id in enumerate(IDS)}
+    assert PreparedStore.open(store.folder).source.groups == groups
+    assert make_record(store, store.plan, 0, TrainConfig(device="cpu"), None).groups == groups

@@ -315,6 +315,15 @@ def test_what_was_not_measured_deviates_as_what_was() -> None:
     assert alone.selection_s(scoring_s, ["2d", "3d"]) == 5 * (60 + 0.5 * 60)
 
 
+def test_the_time_of_a_selection_follows_what_scoring_took() -> None:
+    other = OtherWork(expected_s={}, n_folds=2)
+    waiting = [JobState(job=job) for job in Work(scoring_s=1, expected_s=1).jobs]
+    assert other.selection_after(waiting) == 0.0, "nothing is known yet"
+    finished = [replace(state, status="finished", share=1.0, training_s=100.0, total_s=120.0) for state in waiting]
+    assert other.selection_after(finished) == pytest.approx(2 * (PAIR_SHARE * 40 + 20))
+    assert other.selection_after([*finished[1:], replace(waiting[0], status="failed")]) == 0.0, "nothing is selected"
+
+
 def test_later_folds_get_the_plan_of_those_that_an_earlier_command_began(tmp_path: Path) -> None:
     other = Work(scoring_s=1, expected_s=20.0).other
     first = TotalTime(TOTAL_S, other, tmp_path, clock=SimulatedClock())

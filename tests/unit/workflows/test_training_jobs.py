@@ -112,6 +112,9 @@ class RecordedProgress(ProgressReporter):
     def step(self, title):
         self.steps.append(title)
 
+    def jobs_left(self, seconds):
+        self.left_s = seconds
+
     def jobs(self, states):
         self.states.append([(str(s.job), s.status) for s in states])
 
@@ -140,6 +143,35 @@ def test_the_progress_of_one_training_after_the_other_becomes_one_state_of_all()
     seen = [states[0][1] for states in heard.states]
     assert list(dict.fromkeys(seen)) == ["training", "scoring", "finished"]
     assert heard.states[-1] == [("2d fold 0", "finished"), ("2d fold 1", "failed")]
+
+
+def test_an_executor_runs_several_jobs_at_once_and_the_selection_follows():
+    clock, heard = SimulatedClock(), RecordedProgress()
+    states = [JobState(job=job, max_time_s=10) for job in JOBS[:3]]
+    progress = JobsProgress(states, heard, selection_s=lambda _: 8.0, at_once=2, clock=clock)
+
+    def statuses():
+        return [state.status for state in progress.states]
+
+    progress.begin_together(JOBS[:3])
+    assert (statuses(), heard.left_s) == (["running", "running", "waiting"], 30 / 2 + 8 / 2)
+    clock.now_s += 12
+    progress.finish(JOBS[0], dice=0.9)
+    assert (statuses(), heard.left_s) == (["finished", "running", "running"], 10 + 2 + 8 / 2), "scoring took 2 s"
+    progress.fail(JOBS[1])
+    clock.now_s += 5
+    progress.report()
+    assert (statuses(), heard.left_s) == (["finished", "failed", "running"], 7 + 8 / 2)
+    progress.finish(JOBS[2], dice=0.9)
+    assert [(s.training_s, s.total_s) for s in progress.states if s.status == "finished"] == [(10, 12), (5, 5)]
+
+
+def test_an_executor_that_has_failed_begins_no_more_jobs():
+    progress = JobsProgress([JobState(job=job) for job in JOBS[:3]], RecordedProgress(), clock=SimulatedClock())
+    progress.begin_together(JOBS[:3])
+    progress.end_together()
+    progress.fail(JOBS[0])
+    assert [state.status for state in progress.states] == ["failed", "waiting", "waiting"]
 
 
 def test_scoring_alone_is_measured_too():

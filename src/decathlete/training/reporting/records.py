@@ -88,6 +88,7 @@ class RunRecord(Schema):
         spacing: that raw files without a spacing are read with (z, y, x, mm).
         image_formats: settings of image formats that raw files are read with, by the format's name.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
+        groups: case id -> patient, if ``--group-by`` has given them.
         train, val: case ids.
         dataset_digest, plan_digest: of what the weights depend on.
         plan: that it trains by; ``None`` in records from before it was kept.
@@ -113,6 +114,7 @@ class RunRecord(Schema):
     spacing: Triple | None = None
     image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
+    groups: dict[str, str] = Field(default={}, exclude_if=operator.not_)
 
     @property
     def reading(self) -> Reading:

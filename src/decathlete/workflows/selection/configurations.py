@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from decathlete.workflows.folds import format_folds
 
 log = logging.getLogger(__name__)
 
-_FOLD = "fold_"
+_FOLD = re.compile(r"fold_(0|[1-9][0-9]*)")
+"""Name of the folder of a fold's run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def _configuration_folders(root: Path) -> list[Path]:
 
 def _run_folders(folder: Path) -> list[Path]:
     """Return the folders of runs in a folder, except that of a model trained on every case."""
-    return sorted(run.parent for run in folder.glob(f"{_FOLD}*/run.json") if run.parent.name != f"{_FOLD}all")
+    return sorted(run.parent for run in folder.glob("fold_*/run.json") if run.parent.name != "fold_all")
 
 
 def _nothing_there(root: Path) -> ModelError:
@@ -192,14 +194,20 @@ def _unique_names(folders: Sequence[Path]) -> list[str]:
 def _read(name: str, folder: Path) -> TrainedConfiguration:
     folds = {}
     for run in _run_folders(folder):
-        record = RunRecord.load(run / "run.json", error=ModelError)
-        if record.finished is None:
+        named = _FOLD.fullmatch(run.name)
+        if named is None:
+            log.warning("%s is left out: the folder of a fold is called fold_0, fold_1, ...", run)
+            continue
+        number, record = int(named[1]), RunRecord.load(run / "run.json", error=ModelError)
+        if record.fold != number:
+            log.warning("%s is left out: it contains a run of fold %s", run, record.fold)
+        elif record.finished is None:
             log.warning("%s is not finished and is left out", run)
         elif not record.val:
             log.warning("%s holds out no case and is left out", run)
-        elif record.fold != "all":
+        else:
             bundle = ModelBundle.load(run)
-            folds[record.fold] = TrainedFold(
+            folds[number] = TrainedFold(
                 folder=run,
                 record=record,
                 labels=bundle.record.labels,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from decathlete.core.files import value_digest
-from decathlete.dataset.groups import groups_in_force
+from decathlete.dataset.groups import groups_in_force, with_groups
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.dataset.splits import Splits
@@ -78,7 +78,8 @@ def load_inputs(
     """Load the held-out cases of the configurations.
 
     Args:
-        group_by: regular expression that finds the patient in a case's name; ``None``: by the manifest or the names.
+        group_by: regular expression that finds the patient in a case's name; ``None``: that of the training, or else by
+            the manifest or the names.
 
     Raises:
         DatasetError: the raw dataset is missing or lacks cases.
@@ -92,6 +93,8 @@ def load_inputs(
         formats=format_settings(record.image_formats),
         annotated=record.annotated,
     )
+    if group_by is None and record.groups:
+        spec = with_groups(spec, record.groups)
     return SelectionInputs(
         configurations=configurations,
         folds=folds,

@@ -19,6 +19,7 @@ from decathlete.models.record import PostprocessingStep
 from decathlete.workflows.selection.record import PostprocessingDecision, StepDecision
 from decathlete.workflows.selection.step_effects import (
     HeldOutCase,
+    StepEffects,
     StructureDice,
     candidate_steps,
     gather,
@@ -27,12 +28,11 @@ from decathlete.workflows.selection.step_effects import (
 )
 
 MIN_PATIENTS = 5
-"""Held-out patients with the structure, at least. With fewer, chance alone can make every one of them better."""
+"""Held-out patients whose truth has the structure, at least. With fewer, chance alone can make each of them better."""
 _FILTERS = ("keep_largest_component", "remove_small")
 """Steps that exclude each other: the one with the greater gain is used."""
 
 Out = TypeVar("Out")
-Changed = Mapping[str, Mapping[int, StructureDice]]
 
 
 def decide_postprocessing(
@@ -65,13 +65,12 @@ def decide_postprocessing(
         )
     steps = [step for s in labels.structures for step in candidate_steps(s.name, smallest_truth_ml.get(s.name))]
     measured = _map(partial(measure_steps, labels=labels, steps=steps), cases, workers)
-    before = {case: found[0] for case, found in measured.items()}
-    changed = {case: found[1] for case, found in measured.items()}
     tried = [
         decision
         for structure in labels.structures
-        for decision in _decide_structure(structure.name, labels, steps, before, changed, patients, unit)
+        for decision in _decide_structure(structure.name, labels, steps, measured, patients, unit)
     ]
+    before = {case: effects.before for case, effects in measured.items()}
     return _combine(tried, cases, labels, before, patients, workers)
 
 
@@ -97,19 +96,17 @@ def _decide_structure(
     name: str,
     labels: LabelSet,
     steps: Sequence[PostprocessingStep],
-    before: Mapping[str, StructureDice],
-    changed: Changed,
+    measured: Mapping[str, StepEffects],
     patients: Mapping[str, str],
     unit: Unit,
 ) -> list[StepDecision]:
     """Decide on every step of one structure, each by itself; then use at most one component filter."""
     own = [i for i, step in enumerate(steps) if step.settings["structures"] == [name]]
-    effective = [i for i in own if any(i in of_case for of_case in changed.values())]
+    effective = [i for i in own if any(i in effects.after for effects in measured.values())]
     confidence = 1 - (1 - CONFIDENCE) / max(len(effective), 1)
     decisions = []
     for index in own:
-        after = {case: changed[case].get(index, dice) for case, dice in before.items()}
-        decide = partial(_decide_step, name, steps[index], labels, before, after, patients, confidence)
+        decide = partial(_decide_step, name, index, steps[index], labels, measured, patients, confidence)
         decisions.append(decide() if index in effective else _no_effect(name, steps[index]))
     return _use_best(decisions, unit)
 
@@ -122,18 +119,20 @@ def _no_effect(name: str, step: PostprocessingStep) -> StepDecision:
 
 def _decide_step(
     name: str,
+    index: int,
     step: PostprocessingStep,
     labels: LabelSet,
-    before: Mapping[str, StructureDice],
-    after: Mapping[str, StructureDice],
+    measured: Mapping[str, StepEffects],
     patients: Mapping[str, str],
     confidence: float,
 ) -> StepDecision:
     names = [structure.name for structure in labels.structures]
     own = names.index(name)
+    before = {case: effects.before for case, effects in measured.items()}
+    after = {case: effects.after.get(index, effects.before) for case, effects in measured.items()}
     gain = Difference.of(gather(before, own), gather(after, own), patients=patients, confidence=confidence)
     worse = [n for i, n in enumerate(names) if i != own and _is_worse(gather(before, i), gather(after, i))]
-    n_patients = len({patients.get(case, case) for case, dice in before.items() if dice[own] is not None})
+    n_patients = len({patients.get(case, case) for case, effects in measured.items() if effects.in_truth[own]})
     if n_patients < MIN_PATIENTS:
         reason = f"only {n_patients} held-out patient(s) have the structure"
         return StepDecision(structure=name, step=step, gain=gain, helps=False, reason=reason)

@@ -70,7 +70,7 @@ def select(
         options: options of the prediction.
         max_members: greatest number of networks of the model; each adds its time to a prediction.
         group_by: regular expression that finds the patient in a case's name, see :class:`~decathlete.PlanOptions`;
-            ``None``: by the manifest or the names. Intervals count patients, not cases.
+            ``None``: that of the training, or else by the manifest or the names. Intervals count patients, not cases.
         metrics: metrics of the selected model, and of runs without scores; see :func:`decathlete.validate`. The Dice
             must be among them.
         workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).

@@ -47,6 +47,21 @@ class HeldOutCase:
     unannotated: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepEffects:
+    """The Dice of one case without and with each step.
+
+    Attributes:
+        before: of the prediction as it is.
+        after: with a step alone, by the index of each step that changes the prediction.
+        in_truth: whether the truth has each structure, in the order of the labels.
+    """
+
+    before: StructureDice
+    after: Mapping[int, StructureDice]
+    in_truth: tuple[bool, ...]
+
+
 def candidate_steps(structure: str, smallest_truth_ml: float | None) -> list[PostprocessingStep]:
     """Return the steps that are tried for a structure, the component filters first.
 
@@ -72,16 +87,11 @@ def _round_volumes(largest_ml: float) -> list[float]:
     return [volume for volume in series if volume <= largest_ml][-N_VOLUMES:]
 
 
-def measure_steps(
-    case: HeldOutCase, *, labels: LabelSet, steps: Sequence[PostprocessingStep]
-) -> tuple[StructureDice, dict[int, StructureDice]]:
+def measure_steps(case: HeldOutCase, *, labels: LabelSet, steps: Sequence[PostprocessingStep]) -> StepEffects:
     """Measure each step by itself on one case.
 
     Args:
         steps: each changes one structure.
-
-    Returns:
-        The Dice of the prediction as it is; and by the index of each step that changes it, the Dice with the step.
     """
     prediction_ZYX, truth_ZYX, geometry = _read(case)
     counts = _Counts(prediction_ZYX, truth_ZYX, labels, unannotated=case.unannotated)
@@ -96,7 +106,7 @@ def measure_steps(
         dice = counts.dice_with(box, after_ZYX)
         if dice is not None:
             changed[index] = dice
-    return counts.dice(), changed
+    return StepEffects(before=counts.dice(), after=changed, in_truth=counts.in_truth())
 
 
 def measure_all_steps(case: HeldOutCase, *, labels: LabelSet, steps: Sequence[PostprocessingStep]) -> StructureDice:
@@ -146,6 +156,11 @@ class _Counts:
     def dice(self) -> StructureDice:
         """Return the Dice of each structure."""
         return self._dice_of(self._table)
+
+    def in_truth(self) -> tuple[bool, ...]:
+        """Return whether the truth has each structure; voxels that it ignores do not count."""
+        true = self._members @ self._table.sum(0)
+        return tuple(bool(scored and t) for t, scored in zip(true, self._is_annotated, strict=True))
 
     def dice_with(self, box: tuple[slice, ...], changed_ZYX: LabelZYX) -> StructureDice | None:
         """Return the Dice if the prediction were ``changed_ZYX`` inside ``box``; ``None`` if nothing changes."""

@@ -7,6 +7,6 @@ from functools import cache
 
 
 @cache
-def warn_once(log: logging.Logger, text: str) -> None:
-    """Log a warning, unless this process has logged the same text before."""
-    log.warning("%s", text)
+def log_once(log: logging.Logger, text: str, level: int = logging.WARNING) -> None:
+    """Log a text, unless this process has logged it before."""
+    log.log(level, "%s", text)

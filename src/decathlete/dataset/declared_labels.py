@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.core.log_once import log_once
 from decathlete.core.regions import Regions, region_problems, whole_number
 from decathlete.core.schema import describe
 
@@ -35,9 +36,11 @@ def parse_label_set(
             by other programs may have such an order.
     """
     if regions and not order:
-        _log.info(
+        log_once(
+            _log,
             "the manifest's regions are ignored, since it has no regions_class_order (use --brats or --regions to "
-            "choose regions)"
+            "choose regions)",
+            logging.INFO,
         )
         regions = None
     new_problems: list[str] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from decathlete.core.choices import Configuration
-from decathlete.core.log_once import warn_once
+from decathlete.core.log_once import log_once
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.coarse_start_options import is_coarse_grid
@@ -152,7 +152,7 @@ def check_stages(low: Plan, full: Plan, *, where: Path | None = None) -> None:
     at, low_at = (format_spacing(plan.target_spacing, plan.spacing_unit) for plan in (full, low))
     problem = f"{full.configuration_name} ({at}) is not finer than {low.configuration_name} ({low_at})"
     if "target_spacing" not in full.user_set.keys() | low.user_set.keys():
-        warn_once(log, f"{problem}, so that the low resolution probably adds nothing")
+        log_once(log, f"{problem}, so that the low resolution probably adds nothing")
         return
     raise PlanError(
         problem,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from decathlete.core.labels import LabelSet, Region
-from decathlete.core.log_once import warn_once
+from decathlete.core.log_once import log_once
 from decathlete.errors import OptionError, problems_found
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _symmetric_pairs(pairs: Sequence[MirrorPair], labels: LabelSet) -> tuple[Mir
         ]
     if regions:
         listed = ", ".join(f"{first} and {second}" for first, second in pairs if (first, second) not in kept)
-        warn_once(
+        log_once(
             log,
             f"no mirror pairs: {listed}. One side is in {', '.join(regions)}, and no region contains the other, so the "
             "model may confuse them in mirrored patches: add the region of the other side, or leave the axis from left "

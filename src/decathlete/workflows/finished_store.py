@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from decathlete.core.log_once import warn_once
+from decathlete.core.log_once import log_once
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.splits import Splits
@@ -43,11 +43,11 @@ def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
     try:
         given = find_given_splits(spec)
     except DecathleteError as problem:
-        warn_once(log, f"not used, since {folder} was prepared with other folds: {problem}")
+        log_once(log, f"not used, since {folder} was prepared with other folds: {problem}")
         return True
     if given is None or given.folds == recorded.folds:
         return True
     if given.source == recorded.source:
         return False  # the list has changed
-    warn_once(log, f"{given.source} is not used: {folder} was prepared with other folds; --overwrite replaces them")
+    log_once(log, f"{given.source} is not used: {folder} was prepared with other folds; --overwrite replaces them")
     return True

@@ -13,13 +13,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 from plan_nnunet import CROP_RATIOS, FINGERPRINTS, NETWORKS, cases_of
 
 from decathlete.planning.configurations import offered_configurations
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
+from made_up import made_up_fingerprint, made_up_spec
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "nnunet_plans.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from made_up import made_up_plan
 
 from decathlete.errors import OptionError
 from decathlete.networks.architectures.unet import UNetArchitecture
@@ -12,6 +11,7 @@ from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import CoarseStart, Plan
+from made_up import made_up_plan
 
 MINUTES = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")
 

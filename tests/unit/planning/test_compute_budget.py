@@ -6,12 +6,12 @@ import math
 from typing import get_args
 
 import pytest
-from made_up import made_up_plan
 
 from decathlete.errors import OptionError
 from decathlete.planning.adaptation import adapt_plan
 from decathlete.planning.compute_budget import CPU_SPEED, Arithmetic, ComputeBudget, step_seconds, usable_threads
 from decathlete.planning.overrides import override
+from made_up import made_up_plan
 
 HUGE = made_up_plan(shape=(139, 165, 141))
 

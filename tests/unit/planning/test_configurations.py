@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.core.choices import NetworkName
 from decathlete.errors import OptionError, PlanError
@@ -22,6 +21,7 @@ from decathlete.planning.explain import explain
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_at
 from decathlete.planning.plan import Plan
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 LARGE = made_up_fingerprint([(128, 512, 512)] * 20, [(1, 0.8, 0.8)] * 20)
 SMALL = made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)

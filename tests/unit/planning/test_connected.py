@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet, Region
 from decathlete.planning.connected import FEWEST_CASES, cover_foreground, is_connected, largest_share
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override
 from decathlete.planning.planner import make_plan
+from made_up import made_up_fingerprint, made_up_spec
 
 ORGANS = LabelSet.from_names(["organ", "tumour"])
 CLASSES = tuple(LabelClass(name=n, value=v) for v, n in enumerate(["background", "organ", "tumour"]))

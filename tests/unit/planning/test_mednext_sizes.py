@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_up import made_up_plan
 from torch.utils.flop_counter import FlopCounterMode
 
 from decathlete.networks.build import build_network
@@ -12,6 +11,7 @@ from decathlete.networks.mednext_spec import MedNeXtSpec
 from decathlete.planning.architectures import architecture_of
 from decathlete.planning.memory import memory_fraction, training_bytes
 from decathlete.planning.plan import Plan
+from made_up import made_up_plan
 
 SIZES = ("s", "b", "m", "l")
 BLOCKS = {"s": (2, 2, 2, 2, 2), "b": (2, 2, 2, 2, 2), "m": (3, 4, 4, 4, 4), "l": (3, 4, 8, 8, 8)}

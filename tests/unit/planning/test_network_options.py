@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
@@ -12,6 +11,7 @@ from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 BIG = {"shape": (128, 128, 128)}
 

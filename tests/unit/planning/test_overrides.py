@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.planning.adaptation import adapt_plan
@@ -12,6 +11,7 @@ from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import READ_ONLY_FIELDS, override, plan_with
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalizations.ct import CtSettings
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 PLAN = made_up_plan()
 

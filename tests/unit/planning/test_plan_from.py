@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.core.labels import LabelSet
 from decathlete.errors import OptionError, PlanError
@@ -13,6 +12,7 @@ from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan_from import options_with, plan_from
 from factories import make_test_plan
+from made_up import made_up_fingerprint, made_up_spec
 
 CT = NORMALIZATIONS.settings({"name": "ct", "mean": 90.0, "std": 30.0, "clip_low": -50.0, "clip_high": 200.0})
 

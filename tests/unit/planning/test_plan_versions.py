@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.core.files import value_digest
 from decathlete.errors import OptionError
@@ -15,6 +14,7 @@ from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.write import preparation_digest
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 RANGE = {"low": 1.0, "high": 2.0}
 CT: dict[str, Any] = {"nonzero_only": False, "clip_low": -120.0, "clip_high": 160.0, "mean": 50.0, "std": 20.0}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.explain import explain
@@ -15,6 +14,7 @@ from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 
 def test_plan_survives_its_file(tmp_path):

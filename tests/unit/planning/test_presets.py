@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.dataset.decathlon import TASKS
 from decathlete.planning.overrides import plan_with, preset_options
 from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
+from made_up import made_up_fingerprint, made_up_spec
 
 RECIPE = load_preset("recipe")
 

@@ -6,13 +6,13 @@ import itertools
 import math
 
 import pytest
-from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_at, plan_with
 from decathlete.planning.resolution import Ceiling, candidate_spacings, choose_resolution, resolution_is_open
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 SHAPE = (160, 192, 160)
 MINUTES = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")

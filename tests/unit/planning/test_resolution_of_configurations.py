@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.models.bundle import ModelBundle, TrainedMember
@@ -18,6 +17,7 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import Ceiling
 from decathlete.training.config import TrainConfig
 from decathlete.workflows import resolution
+from made_up import made_up_fingerprint, made_up_spec
 
 LARGE = made_up_fingerprint([(128, 512, 512)] * 20, [(1, 0.8, 0.8)] * 20)
 SPEC = made_up_spec()

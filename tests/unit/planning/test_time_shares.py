@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.core.choices import Configuration
 from decathlete.core.sliding_window import SlidingWindow
@@ -35,6 +34,7 @@ from decathlete.workflows.time_shares import SharePlanner, Shares, TimedPlan, le
 from decathlete.workflows.total_time import OtherWork
 from decathlete.workflows.training_jobs import Job, list_jobs, training_time
 from factories import make_test_plan
+from made_up import made_up_fingerprint, made_up_spec
 
 SPEC = made_up_spec()
 LARGE = made_up_fingerprint([(300, 512, 512)] * 2, [(1, 0.8, 0.8)] * 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from made_up import made_up_plan
 
 from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
@@ -13,6 +12,7 @@ from decathlete.planning.explain import explain
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import CoarseStart, Plan
 from decathlete.planning.trained_network import with_trained_network
+from made_up import made_up_plan
 
 TEN_MINUTES = ComputeBudget(device="cpu", max_time_s=600, threads=2, arithmetic="bf16")
 GPU_NETWORK = made_up_plan(shape=(160, 192, 160), block="residual").network

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_up import made_up_fingerprint
 
 from decathlete.core.choices import Configuration
 from decathlete.dataset.manifest import read_dataset
@@ -24,6 +23,7 @@ from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.prepared_configurations import CommonFolds
 from decathlete.workflows.time_shares import SharePlanner
 from factories import make_test_network, make_test_plan
+from made_up import made_up_fingerprint
 
 IDS = ("phantom_000", "phantom_001", "phantom_002")
 PLANS = {name: make_test_plan(dims_of(name), median_shape=(28, 28, 28)) for name in CONFIGURATIONS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from factories import make_test_network, make_test_plan
 from training_support import KillAt, SimulatedClock, make_store, tiny_config
 
 WIDE = make_test_network().revised(features=(12, 24))
+
+training_plan = partial(make_training_plan, n_cases=100)
 TIMED = tiny_config(epochs=None, max_time_s=12.0, val_cases=0)
 
 
@@ -71,23 +74,21 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     folder = start(workspace, monkeypatch)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     threads(monkeypatch, 1)
-    assert make_training_plan(store.plan, TIMED, adapt=True).network.features == (8, 16), (
-        "by itself it would be another"
-    )
+    assert training_plan(store.plan, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
     clock = SimulatedClock()
     result = train("Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock)
     assert result.steps > 4
     plan = ModelBundle.load(folder).record.plan
-    assert plan.network.features == (8, 24)
+    assert plan.network.features == (12, 24)
     assert RunRecord.load(folder / "run.json").plan == plan
 
 
 def test_a_fold_with_less_time_has_the_plan_of_the_others(workspace, monkeypatch):
     threads(monkeypatch, 4)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
-    other = make_training_plan(store.plan, TIMED.revised(max_time_s=600.0), adapt=True)
+    other = training_plan(store.plan, TIMED.revised(max_time_s=600.0), adapt=True)
     short = TIMED.revised(max_time_s=4.0)
-    assert make_training_plan(store.plan, short, adapt=True).network != other.network, "by itself it would be another"
+    assert training_plan(store.plan, short, adapt=True).network != other.network, "by itself it would be another"
     clock = SimulatedClock()
     result = train(
         "Test", workspace=workspace, config=short, plan_time_s=600.0, progress=OneSecondSteps(clock), clock=clock
@@ -130,7 +131,7 @@ def test_the_plan_is_made_for_the_network_that_is_trained(workspace, monkeypatch
     assert (plan.network, plan.batch_size, plan.mirror_axes) == (wide, 2, ())
     n_steps = training_steps(plan, compute_budget(config, wide))
     assert f"{n_steps} steps in 1 min instead of" in caplog.text
-    narrow = make_training_plan(prepared, config.revised(pretrained=None), adapt=True)
+    narrow = training_plan(prepared, config.revised(pretrained=None), adapt=True)
     assert n_steps < training_steps(narrow, compute_budget(config, narrow.network)) / 2
     assert "pretrained: 16 of 16 tensors (100% of the weights)" in caplog.text
 
@@ -145,12 +146,12 @@ def test_a_patch_that_the_pretrained_network_cannot_have_is_rejected(workspace, 
     config = tiny_config(pretrained=str(tmp_path / "model"))
     prepared = make_test_plan(network=WIDE, patch_size=(14, 14, 14))
     for adapt in (True, False):
-        assert make_training_plan(prepared, config, adapt=adapt).patch_size == (16, 16, 16)
-        assert make_training_plan(prepared, config, adapt=adapt, overrides=("patch_size=12,8,8",)).patch_size == (
+        assert training_plan(prepared, config, adapt=adapt).patch_size == (16, 16, 16)
+        assert training_plan(prepared, config, adapt=adapt, overrides=("patch_size=12,8,8",)).patch_size == (
             *(12, 8, 8),
         )
         with pytest.raises(OptionError, match="must be a positive multiple of"):
-            make_training_plan(prepared, config, adapt=adapt, overrides=("patch_size=10,16,16",))
+            training_plan(prepared, config, adapt=adapt, overrides=("patch_size=10,16,16",))
 
 
 def test_what_the_user_sets_anew_is_not_passed_over(workspace, monkeypatch):
@@ -187,12 +188,12 @@ def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     for config, overrides in (TIMED.revised(batch_size=64), ()), (TIMED, ("batch_size=64",)):
-        plan = make_training_plan(store.plan, config, adapt=True, overrides=overrides)
+        plan = training_plan(store.plan, config, adapt=True, overrides=overrides)
         assert plan.batch_size == 64, "by hand: not made smaller"
         assert plan.network.features == (8, 16), "so the network is"
         assert "batch_size" in plan.reasons
     with pytest.raises(OptionError, match="contradict"):
-        make_training_plan(store.plan, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
+        training_plan(store.plan, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
 
 
 def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
@@ -207,19 +208,19 @@ def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
     recipe = train_config(preset="recipe", max_time="2m")
     assert recipe.max_time_s == 120
     assert recipe.epochs is None
-    short = make_training_plan(store.plan, recipe, adapt=True)
+    short = training_plan(store.plan, recipe, adapt=True)
     assert short.mirror_axes == ()
     assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
     assert task_of(short, recipe).augmentation["blur"] == recipe.augmentation["blur"]
-    assert make_training_plan(store.plan, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
-    assert make_training_plan(store.plan, train_config(augment=False), adapt=False).mirror_axes == ()
-    assert make_training_plan(store.plan, train_config(), adapt=False).mirror_axes is None
+    assert training_plan(store.plan, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
+    assert training_plan(store.plan, train_config(augment=False), adapt=False).mirror_axes == ()
+    assert training_plan(store.plan, train_config(), adapt=False).mirror_axes is None
 
 
 def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
     threads(monkeypatch, 32)
     plan = PreparedStore.open(workspace.prepared_folder("Test", 3)).plan
-    alone, many = (make_training_plan(plan, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
+    alone, many = (training_plan(plan, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
     assert alone == (8, 24)
     assert many == (8, 16)
 

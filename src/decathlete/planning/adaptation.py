@@ -22,7 +22,7 @@ from decathlete.planning.compute_budget import (
     step_seconds,
 )
 from decathlete.planning.grid import Spacing
-from decathlete.planning.learning_curve import coverage, learned_share
+from decathlete.planning.learning_curve import coverage, learned_share, useful_steps
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, make_topology, shorten, shrink
@@ -68,15 +68,15 @@ class _Size:
     batch_size: int
 
 
-def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
+def adapt_plan(plan: Plan, budget: ComputeBudget, *, n_cases: int | None = None, warn: bool = True) -> Plan:
     """Return ``plan``, adapted to the budget if it is too expensive.
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
-    limit, the first of these is chosen that lets :data:`COMFORTABLE_STEPS` fit: the plan as it is; a smaller batch;
-    also a network with 16 channels at full resolution. If none does, the batch is the smallest, the network has
-    (except in bf16) 8 channels at full resolution, and the patch is the one with the best
-    :func:`~decathlete.planning.learning_curve.learned_share`. If that still leaves too few steps, the network is half
-    as wide. An architecture that cannot be narrowed keeps its width.
+    limit, the first of these is chosen that lets enough steps fit (:data:`COMFORTABLE_STEPS`, fewer if there are few
+    cases): the plan as it is; a smaller batch; also a network with 16 channels at full resolution. If none does, the
+    batch is the smallest, the network has (except in bf16) 8 channels at full resolution, and the patch is the one with
+    the best :func:`~decathlete.planning.learning_curve.learned_share`. If that still leaves too few steps, the network
+    is half as wide. An architecture that cannot be narrowed keeps its width.
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
@@ -84,14 +84,16 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
     patch becomes smaller by multiples of its strides. A plan with a coarse start is adapted on its coarse grid.
 
     Args:
+        n_cases: number of cases of the dataset; ``None``: enough for any number of steps.
         warn: log a warning if only a few steps fit.
     """
     if plan.coarse_start is not None:
-        adapted = move_to_grid(adapt_plan(plan.on_coarse_grid(), budget, warn=warn), plan.target_spacing)
+        adapted = adapt_plan(plan.on_coarse_grid(), budget, n_cases=n_cases, warn=warn)
+        adapted = move_to_grid(adapted, plan.target_spacing)
         reasons = {field: plan.reasons[field] for field in _GRID if field in plan.reasons}
         own = {field: getattr(plan, field) for field in _GRID}
         return adapted.revised(**own, reasons=adapted.reasons | reasons)
-    return _without_mirroring(_adapt_size(plan, budget, warn=warn), budget)
+    return _without_mirroring(_adapt_size(plan, budget, n_cases=n_cases, warn=warn), budget)
 
 
 def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
@@ -129,17 +131,17 @@ def training_steps(plan: Plan, budget: ComputeBudget) -> int:
     return _steps(_size_of(plan), budget)
 
 
-def steps_after_adaptation(plan: Plan, budget: ComputeBudget) -> int:
+def steps_after_adaptation(plan: Plan, budget: ComputeBudget, *, n_cases: int | None = None) -> int:
     """Return the estimated number of training steps in a time limit, once ``plan`` is adapted to it."""
     plan = plan.on_coarse_grid()
-    return _steps(_choose(plan, _size_of(plan), budget), budget)
+    return _steps(_choose(plan, _size_of(plan), budget, n_cases), budget)
 
 
-def _adapt_size(plan: Plan, budget: ComputeBudget, *, warn: bool) -> Plan:
+def _adapt_size(plan: Plan, budget: ComputeBudget, *, n_cases: int | None, warn: bool) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
     planned = _size_of(plan)
-    chosen = _choose(plan, planned, budget)
+    chosen = _choose(plan, planned, budget, n_cases)
     if warn and budget.max_time_s is not None and _steps(chosen, budget) < FEWEST_STEPS:
         logger.warning(
             "only about %d training steps fit into %s", _steps(chosen, budget), describe_time(budget.max_time_s)
@@ -152,24 +154,32 @@ def _size_of(plan: Plan) -> _Size:
     return _Size(topology=topology, network=plan.network, batch_size=plan.batch_size)
 
 
-def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
+def _choose(plan: Plan, planned: _Size, budget: ComputeBudget, n_cases: int | None) -> _Size:
     small, narrow = _small(plan, planned), _narrow(plan, _small(plan, planned), NARROW_FEATURES)
     if budget.max_time_s is None:
         return narrow
     for size in (planned, small, narrow):
-        if _steps(size, budget) >= COMFORTABLE_STEPS:
+        if _steps(size, budget) >= min(_useful_steps(plan, size, n_cases), COMFORTABLE_STEPS):
             return size
     sizes = list(_shrinking(plan, _smaller_batch(plan, narrow, budget)))
     thin = [_narrow_finest(plan, size, budget) for size in sizes]
-    best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget))
+    best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget, n_cases))
     if _steps(thin[best], budget) >= FEWEST_STEPS:
         return thin[best]
     return _narrow(plan, sizes[best], NARROWEST_FEATURES)
 
 
-def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget) -> float:
+def _useful_steps(plan: Plan, size: _Size, n_cases: int | None) -> float:
+    if n_cases is None:
+        return math.inf
+    n_images = n_cases * (plan.median_shape[0] if plan.dims == 2 else 1)
+    return useful_steps(n_images=n_images, batch_size=size.batch_size)
+
+
+def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int | None) -> float:
     covered = coverage(size.topology.patch_size, plan.median_shape[3 - plan.dims :])
-    return learned_share(steps=_steps(size, budget), coverage=covered)
+    steps = min(_steps(size, budget), _useful_steps(plan, size, n_cases))
+    return learned_share(steps=steps, coverage=covered)
 
 
 def _is_set(plan: Plan, field: str) -> bool:

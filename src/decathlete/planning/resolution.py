@@ -188,7 +188,9 @@ def _candidate(
         planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
     except (OptionError, PlanError):
         return None
-    adapted = adapt_plan(as_trained(planned), budget, warn=False)  # the training warns, of the plan that is chosen
+    # The number of cases is left out: with few of them, a finer grid is not better than a larger patch. The training
+    # warns of few steps, with the plan that is chosen.
+    adapted = adapt_plan(as_trained(planned), budget, warn=False)
     return Candidate(
         plan=planned,
         ceiling=ceiling.mean,

@@ -110,7 +110,7 @@ def _check_earlier(pipeline: FoldPipeline, store: PreparedStore, folds: Sequence
         folders=folders,
         plans={pipeline.which: store.plan},
         splits=store.splits,
-        dataset_digest=store.fingerprint.dataset_digest,
+        fingerprint=store.fingerprint,
         results=pipeline.results,
     ).check()
     pipeline.check_predictions(_predictions_folder(pipeline, folds))

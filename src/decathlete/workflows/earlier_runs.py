@@ -10,6 +10,7 @@ from pathlib import Path
 from decathlete.core.choices import Configuration
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError
+from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import RunRecord
@@ -28,7 +29,7 @@ class PlannedRuns:
         configs: settings of each training.
         folders: folder of each training.
         plans: configuration -> plan of its prepared data, as far as it is known.
-        dataset_digest: digest of the dataset.
+        fingerprint: of the dataset.
         results: folder of all results, for errors.
     """
 
@@ -37,7 +38,7 @@ class PlannedRuns:
     folders: Mapping[Job, Path]
     plans: Mapping[Configuration, Plan]
     splits: Splits
-    dataset_digest: str
+    fingerprint: Fingerprint
     results: Path
 
     def check(self) -> None:
@@ -81,7 +82,7 @@ class PlannedRuns:
         if record is None:
             return []
         found = record.config.differences(self.configs[job])
-        if record.dataset_digest != self.dataset_digest:
+        if record.dataset_digest != self.fingerprint.dataset_digest:
             found.append("another dataset")
         if set(record.val) != set(self.splits.folds[job.fold].val):
             found.append("other held-out cases")
@@ -91,7 +92,13 @@ class PlannedRuns:
         return found
 
     def _plan_differences(self, job: Job, trained: Plan, prepared: Plan) -> list[str]:
-        plan = make_training_plan(prepared, self.configs[job], adapt=self.pipeline.adapt, warn=False)
+        plan = make_training_plan(
+            prepared,
+            self.configs[job],
+            n_cases=len(self.fingerprint.cases),
+            adapt=self.pipeline.adapt,
+            warn=False,
+        )
         fields = trained.differing_fields(plan)
         return [f"another plan ({', '.join(fields)})"] if fields else []
 

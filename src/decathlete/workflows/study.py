@@ -186,7 +186,7 @@ class Study:
             folders={job: self.run_folder(job) for job in configs},
             plans=plan_preparations(pipelines, self.dataset.folds, self.dataset.spec, self.dataset.fingerprint, begun),
             splits=self.dataset.splits,
-            dataset_digest=self.dataset.fingerprint.dataset_digest,
+            fingerprint=self.dataset.fingerprint,
             results=self.results,
         ).check()
 

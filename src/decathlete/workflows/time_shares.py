@@ -110,8 +110,8 @@ class SharePlanner:
     def _divide(self, names: Sequence[Configuration], total_s: float) -> Shares:
         """Return the longest shares that leave enough time for scoring and selecting.
 
-        The time that fits beside the plans for a longer training is a lower bound, since these take longer to score;
-        the time that fits beside the plans for a shorter one is an upper bound.
+        The time that fits beside the plans for a longer training is a lower bound, since these take longer to score
+        (but for a patch that divides the images worse); the time beside those for a shorter one is an upper bound.
         """
         jobs = self.jobs(names)
 
@@ -126,9 +126,9 @@ class SharePlanner:
                 found, low_s, high_s = shares, time_s, min(high_s, left_s)
                 time_s = (low_s + high_s) / 2
             else:
-                low_s, high_s = max(low_s, left_s), time_s
+                low_s, high_s = left_s if found is None else max(low_s, left_s), time_s
                 time_s = low_s
-            if high_s <= low_s or (found is not None and high_s - low_s <= TOLERANCE * high_s):
+            if found is not None and high_s - low_s <= TOLERANCE * high_s:
                 break
         return found or shares
 
@@ -150,12 +150,15 @@ class SharePlanner:
             )
         prepared = self._networks[name](prepared)
         budget = replace(self._budgets[name], max_time_s=time_s)
-        trained = adapt_plan(prepared, budget, warn=False) if pipeline.adapt else prepared
-        count = steps_after_adaptation if pipeline.adapt else training_steps
+        trained, n_steps = prepared, training_steps(prepared, budget)
+        if pipeline.adapt:
+            n_cases = len(self.dataset.fingerprint.cases)
+            trained = adapt_plan(prepared, budget, n_cases=n_cases, warn=False)
+            n_steps = steps_after_adaptation(prepared, budget, n_cases=n_cases)
         n_voxels = median(math.prod(case.shape) for case in self.dataset.fingerprint.cases)
         return TimedPlan(
             plan=trained,
-            steps=count(prepared, budget),
+            steps=n_steps,
             case_s=expected_case_seconds(trained, budget, pipeline.predict_options.window, n_voxels=n_voxels),
         )
 

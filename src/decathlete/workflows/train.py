@@ -86,7 +86,9 @@ def train(
         _warn_of_untrained_classes(store, fold)
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
         planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
-        plan = plan or make_training_plan(store.plan, planned, adapt=adapt, overrides=overrides)
+        plan = plan or make_training_plan(
+            store.plan, planned, n_cases=len(store.case_ids), adapt=adapt, overrides=overrides
+        )
         _log_changed_plan(plan, store.plan)
         if overwrite or record_in(folder) is None:
             _warn_of_long_training(plan, config)
@@ -147,7 +149,13 @@ def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:
 
 
 def make_training_plan(
-    prepared: Plan, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = (), warn: bool = True
+    prepared: Plan,
+    config: TrainConfig,
+    *,
+    n_cases: int,
+    adapt: bool,
+    overrides: tuple[str, ...] = (),
+    warn: bool = True,
 ) -> Plan:
     """Return the plan of a training on prepared data: overridden, with the network that is trained, and adapted.
 
@@ -155,6 +163,7 @@ def make_training_plan(
     the device and the training time.
 
     Args:
+        n_cases: number of cases of the dataset.
         warn: log a warning if only a few steps fit.
 
     Raises:
@@ -166,7 +175,8 @@ def make_training_plan(
     # again after each step, because overrides take precedence
     plan = override(network_replacement(config, plan)(plan), overrides)
     if adapt:
-        plan = override(adapt_plan(plan, compute_budget(config, plan.network), warn=warn), overrides)
+        budget = compute_budget(config, plan.network)
+        plan = override(adapt_plan(plan, budget, n_cases=n_cases, warn=warn), overrides)
     return _set_mirror_axes(plan, config.augmentation)
 
 

@@ -10,6 +10,7 @@ import pytest
 from decathlete.errors import OptionError
 from decathlete.planning.adaptation import adapt_plan
 from decathlete.planning.compute_budget import CPU_SPEED, Arithmetic, ComputeBudget, step_seconds, usable_threads
+from decathlete.planning.learning_curve import FEWEST_USEFUL_STEPS, MOST_PASSES
 from decathlete.planning.overrides import override
 from made_up import made_up_plan
 
@@ -82,6 +83,28 @@ def test_a_longer_budget_never_makes_the_patch_smaller():
     voxels = [math.prod(adapt_plan(HUGE, budget).patch_size) for budget in budgets]
     assert voxels == sorted(voxels)
     assert voxels[0] < voxels[-1] == math.prod(HUGE.patch_size)
+
+
+def test_few_cases_are_not_seen_more_often_but_in_larger_patches():
+    """20 minutes on 7 cases: a patch of the whole image with a third of the steps is better."""
+    few = made_up_plan(shape=(51, 78, 77), spacing=(3.27, 1.95, 1.95))
+    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16")
+    many, some, nine, one = (adapt_plan(few, budget, n_cases=n) for n in (None, 1000, 9, 1))
+    assert many == some, "more cases than the steps can show"
+    assert math.prod(nine.patch_size) > 1.5 * math.prod(many.patch_size)
+    assert estimated_steps(many, budget) > 1.5 * estimated_steps(nine, budget) > 1.5 * 9 * MOST_PASSES / 2
+    assert estimated_steps(one, budget) > 0.9 * FEWEST_USEFUL_STEPS
+    rich = ComputeBudget(device="cpu", max_time_s=7200, threads=2, arithmetic="bf16")
+    assert adapt_plan(few, rich, n_cases=9).network.features[0] > adapt_plan(few, rich).network.features[0]
+
+
+def test_in_2d_each_slice_counts_as_an_image():
+    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16")
+    in_plane = made_up_plan(2, shape=(51, 155, 154))
+    assert adapt_plan(in_plane, budget, n_cases=9) == adapt_plan(in_plane, budget)
+    flat = made_up_plan(2, shape=(1, 512, 512))
+    voxels = [math.prod(adapt_plan(flat, budget, n_cases=n).patch_size) for n in (None, 9)]
+    assert voxels[0] < voxels[1]
 
 
 def test_steps_outweigh_the_size_of_the_patch_and_of_the_batch():

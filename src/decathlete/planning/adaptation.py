@@ -36,6 +36,9 @@ MIRRORING_STEPS = 10_000
 """Number of training steps below which mirroring is left out: a network that sees a shape in 4 or 8 orientations needs
 several times the steps to learn it. On the hippocampus (fold 1) Dice was 0.845 after 160 steps without mirroring; with
 it 0.74 after as many, 0.84 after 1,000."""
+MIRRORING_SHARE = 0.8
+"""Share of the :func:`~decathlete.planning.learning_curve.useful_steps` from which on training mirrors although there
+are fewer steps: few cases that are seen often are new in their mirror images. See docs/explanation/recipe-search.md."""
 COMFORTABLE_STEPS = 4000
 """Number of steps that are enough: with so many in the budget the plan stays as it is."""
 FEW_STEPS = 1000
@@ -78,7 +81,7 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, n_cases: int | None = None,
     the best :func:`~decathlete.planning.learning_curve.learned_share`. If that still leaves too few steps, the network
     is half as wide. An architecture that cannot be narrowed keeps its width.
 
-    With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
+    With few steps, training does not mirror (:data:`MIRRORING_STEPS`), unless each case is seen often.
 
     Fields in ``plan.user_set`` stay as they are. If the whole network is among them (that of a trained model), the
     patch becomes smaller by multiples of its strides. A plan with a coarse start is adapted on its coarse grid.
@@ -93,7 +96,7 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, n_cases: int | None = None,
         reasons = {field: plan.reasons[field] for field in _GRID if field in plan.reasons}
         own = {field: getattr(plan, field) for field in _GRID}
         return adapted.revised(**own, reasons=adapted.reasons | reasons)
-    return _without_mirroring(_adapt_size(plan, budget, n_cases=n_cases, warn=warn), budget)
+    return _without_mirroring(_adapt_size(plan, budget, n_cases=n_cases, warn=warn), budget, n_cases)
 
 
 def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
@@ -116,11 +119,12 @@ def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
     return moved.revised(patch_size=topology.patch_size, network=network, reasons=moved.reasons | fresh)
 
 
-def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
+def _without_mirroring(plan: Plan, budget: ComputeBudget, n_cases: int | None) -> Plan:
     steps = budget.steps
     if budget.max_time_s is not None:
         steps = training_steps(plan, budget)
-    if steps is None or steps >= MIRRORING_STEPS or _is_set(plan, "mirror_axes"):
+    enough = min(MIRRORING_STEPS, MIRRORING_SHARE * _useful_steps(plan, plan.batch_size, n_cases))
+    if steps is None or steps >= enough or _is_set(plan, "mirror_axes"):
         return plan
     why = f"left out: about {steps} steps are too few to learn each shape in all its mirror images"
     return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
@@ -159,7 +163,7 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget, n_cases: int | No
     if budget.max_time_s is None:
         return narrow
     for size in (planned, small, narrow):
-        if _steps(size, budget) >= min(_useful_steps(plan, size, n_cases), COMFORTABLE_STEPS):
+        if _steps(size, budget) >= min(_useful_steps(plan, size.batch_size, n_cases), COMFORTABLE_STEPS):
             return size
     sizes = list(_shrinking(plan, _smaller_batch(plan, narrow, budget)))
     thin = [_narrow_finest(plan, size, budget) for size in sizes]
@@ -169,16 +173,16 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget, n_cases: int | No
     return _narrow(plan, sizes[best], NARROWEST_FEATURES)
 
 
-def _useful_steps(plan: Plan, size: _Size, n_cases: int | None) -> float:
+def _useful_steps(plan: Plan, batch_size: int, n_cases: int | None) -> float:
     if n_cases is None:
         return math.inf
     n_images = n_cases * (plan.median_shape[0] if plan.dims == 2 else 1)
-    return useful_steps(n_images=n_images, batch_size=size.batch_size)
+    return useful_steps(n_images=n_images, batch_size=batch_size)
 
 
 def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int | None) -> float:
     covered = coverage(size.topology.patch_size, plan.median_shape[3 - plan.dims :])
-    steps = min(_steps(size, budget), _useful_steps(plan, size, n_cases))
+    steps = min(_steps(size, budget), _useful_steps(plan, size.batch_size, n_cases))
     return learned_share(steps=steps, coverage=covered)
 
 

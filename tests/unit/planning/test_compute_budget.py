@@ -54,6 +54,17 @@ def test_few_steps_are_not_spent_on_mirror_images():
     assert counted == [(), None]
 
 
+def test_few_cases_that_are_seen_often_are_mirrored():
+    plan = made_up_plan()
+    enough = 0.8 * MOST_PASSES * 20 / 2
+    for n_cases, steps, mirrored in ((20, enough, True), (20, enough - 1, False), (2, 800, True), (2, 799, False)):
+        counted = adapt_plan(
+            plan.revised(batch_size=2), ComputeBudget(device="cuda", steps=int(steps)), n_cases=n_cases
+        )
+        assert (counted.mirror_axes is None) == mirrored, (n_cases, steps)
+    assert adapt_plan(plan, ComputeBudget(device="cuda", steps=10_000), n_cases=1000).mirror_axes is None
+
+
 def test_mirroring_set_by_hand_stays():
     plan = override(made_up_plan(), ["mirror_axes=0,2"])
     fitted = adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=60, threads=1))

@@ -12,11 +12,14 @@ from benchmark_support import BENCHMARKS
 SCRIPTS = {
     "startup": (["--repeats", "1"], ["python -c pass", "import decathlete", "decathlete --help"]),
     "labels": (["--classes", "2,9", "--edge", "64"], ["2", "9"]),
+    "training_memory": (["--networks", "plain,mednext-s", "--edge", "32"], ["plain", "mednext-s"]),
     "memory": (["--planes", "8", "--edge", "8", "--outputs", "3"], ["8 | z | 0", "8 | x | 0"]),
 }
 
 
-@pytest.mark.parametrize("name", ["startup", "labels", pytest.param("memory", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "name", ["startup", "labels", "training_memory", pytest.param("memory", marks=pytest.mark.full)]
+)
 def test_a_benchmark_prints_a_row_for_each_measurement(name: str) -> None:
     options, rows = SCRIPTS[name]
     script = BENCHMARKS / f"{name}.py"

@@ -57,6 +57,7 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor)
     for head in heads:
         logits = head.float()
         target = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long)
+        # the softmax stands for the Dice loss, which keeps the probabilities
         losses.append(cross_entropy(logits, target) - logits.softmax(1).mean())
     torch.stack(losses).sum().backward()
     optimizer.step()

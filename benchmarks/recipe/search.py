@@ -76,7 +76,7 @@ def main() -> None:
 
 def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     arm = ARMS[name]
-    plan = _plan(store.plan, arm, options.budget, options.precision)
+    plan = _plan(store.plan, arm, options.budget, options.precision, n_cases=len(store.case_ids))
     step_s = _step_seconds(store, plan, options)
     steps = max(EPOCHS, round(options.budget / step_s))
     config = TrainConfig(
@@ -110,12 +110,12 @@ def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace
     }
 
 
-def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
+def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision, *, n_cases: int) -> Plan:
     """The plan fitted to the budget, with the arm's changes."""
     budget = ComputeBudget(
         device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, arithmetic=cpu_arithmetic(precision)
     )
-    plan = adapt_plan(plan, budget)
+    plan = adapt_plan(plan, budget, n_cases=n_cases)
     plan = override(plan, arm.plan)
     network, topology = (
         plan.network,

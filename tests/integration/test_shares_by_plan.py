@@ -68,7 +68,10 @@ def test_scoring_is_estimated_by_the_plan_that_the_data_are_prepared_by(pipeline
     expected_s, at_full_resolution_s = (
         expected_fold_seconds(
             expected_case_seconds(
-                adapt_plan(of, budget, warn=False), budget, pipeline.predict_options.window, n_voxels=72 * 71 * 73
+                adapt_plan(of, budget, n_cases=5, warn=False),
+                budget,
+                pipeline.predict_options.window,
+                n_voxels=72 * 71 * 73,
             ),
             1,
         )

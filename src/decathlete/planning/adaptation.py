@@ -3,7 +3,7 @@
 A plan is sized for a GPU's memory. If time is limited, many small steps train better than a few large ones. So the
 batch is made smaller first, then the network narrower (most of all at full resolution, where most time is spent), then
 the patch smaller, as long as more steps gain more than a smaller view loses
-(:mod:`decathlete.planning.learning_curve`).
+(:mod:`decathlete.planning.learning_curve`). With few cases that is soon no longer so.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ MIRRORING_STEPS = 10_000
 """Number of training steps below which mirroring is left out: a network that sees a shape in 4 or 8 orientations needs
 several times the steps to learn it. On the hippocampus (fold 1) Dice was 0.845 after 160 steps without mirroring; with
 it 0.74 after as many, 0.84 after 1,000."""
-MIRRORING_SHARE = 0.8
-"""Share of the :func:`~decathlete.planning.learning_curve.useful_steps` from which on training mirrors although there
-are fewer steps: few cases that are seen often are new in their mirror images. See docs/explanation/recipe-search.md."""
+OFTEN_SEEN = 80
+"""How often each voxel is seen in a training that is planned against overfitting, if there are few cases. On STS_PETCT
+(9 cases) mirroring helped when voxels were seen 100 and 160 times, and did harm when they were seen 50 times
+(docs/explanation/recipe-search.md, "Twenty minutes on seven cases")."""
 COMFORTABLE_STEPS = 4000
 """Number of steps that are enough: with so many in the budget the plan stays as it is."""
 FEW_STEPS = 1000
@@ -81,13 +82,14 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, n_cases: int | None = None,
     the best :func:`~decathlete.planning.learning_curve.learned_share`. If that still leaves too few steps, the network
     is half as wide. An architecture that cannot be narrowed keeps its width.
 
-    With few steps, training does not mirror (:data:`MIRRORING_STEPS`), unless each case is seen often.
+    With few steps, training does not mirror (:data:`MIRRORING_STEPS`), unless there are few cases, each seen often
+    (:data:`OFTEN_SEEN`).
 
     Fields in ``plan.user_set`` stay as they are. If the whole network is among them (that of a trained model), the
     patch becomes smaller by multiples of its strides. A plan with a coarse start is adapted on its coarse grid.
 
     Args:
-        n_cases: number of cases of the dataset; ``None``: enough for any number of steps.
+        n_cases: number of cases of the dataset, held-out ones among them; ``None``: many.
         warn: log a warning if only a few steps fit.
     """
     if plan.coarse_start is not None:
@@ -123,8 +125,9 @@ def _without_mirroring(plan: Plan, budget: ComputeBudget, n_cases: int | None) -
     steps = budget.steps
     if budget.max_time_s is not None:
         steps = training_steps(plan, budget)
-    enough = min(MIRRORING_STEPS, MIRRORING_SHARE * _useful_steps(plan, plan.batch_size, n_cases))
-    if steps is None or steps >= enough or _is_set(plan, "mirror_axes"):
+    if steps is None or steps >= MIRRORING_STEPS or _is_set(plan, "mirror_axes"):
+        return plan
+    if _may_overfit(plan, _size_of(plan), steps, budget, n_cases):
         return plan
     why = f"left out: about {steps} steps are too few to learn each shape in all its mirror images"
     return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
@@ -150,7 +153,9 @@ def _adapt_size(plan: Plan, budget: ComputeBudget, *, n_cases: int | None, warn:
         logger.warning(
             "only about %d training steps fit into %s", _steps(chosen, budget), describe_time(budget.max_time_s)
         )
-    return plan if chosen == planned else _apply_size(plan, planned, chosen, budget)
+    if chosen == planned:
+        return plan
+    return _apply_size(plan, planned, chosen, budget, counted=_counted_steps(plan, chosen, budget, n_cases))
 
 
 def _size_of(plan: Plan) -> _Size:
@@ -162,28 +167,49 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget, n_cases: int | No
     small, narrow = _small(plan, planned), _narrow(plan, _small(plan, planned), NARROW_FEATURES)
     if budget.max_time_s is None:
         return narrow
+    counted = _counted_steps(plan, narrow, budget, n_cases)
     for size in (planned, small, narrow):
-        if _steps(size, budget) >= min(_useful_steps(plan, size.batch_size, n_cases), COMFORTABLE_STEPS):
+        if _steps(size, budget) >= min(counted, COMFORTABLE_STEPS):
             return size
     sizes = list(_shrinking(plan, _smaller_batch(plan, narrow, budget)))
     thin = [_narrow_finest(plan, size, budget) for size in sizes]
-    best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget, n_cases))
+    best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget, counted))
     if _steps(thin[best], budget) >= FEWEST_STEPS:
         return thin[best]
     return _narrow(plan, sizes[best], NARROWEST_FEATURES)
 
 
-def _useful_steps(plan: Plan, batch_size: int, n_cases: int | None) -> float:
-    if n_cases is None:
+def _counted_steps(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int | None) -> float:
+    """Return the number of steps up to which more are better: infinite, unless the training may overfit."""
+    if n_cases is None or not _may_overfit(plan, size, _steps(size, budget), budget, n_cases):
         return math.inf
-    n_images = n_cases * (plan.median_shape[0] if plan.dims == 2 else 1)
-    return useful_steps(n_images=n_images, batch_size=batch_size)
+    return _useful_steps(plan, size, budget, n_cases)
 
 
-def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int | None) -> float:
+def _may_overfit(plan: Plan, size: _Size, steps: int, budget: ComputeBudget, n_cases: int | None) -> bool:
+    """Return whether there are few cases and each of their voxels is seen often.
+
+    That hardly depends on the patch: in the same time, twice as many patches of half the voxels are seen.
+    """
+    if n_cases is None or _useful_steps(plan, size, budget, n_cases) >= COMFORTABLE_STEPS:
+        return False
+    share = coverage(size.topology.patch_size, plan.median_shape[3 - plan.dims :]) ** plan.dims
+    n_patches = steps * size.batch_size * budget.processes
+    return n_patches * share >= OFTEN_SEEN * _n_images(plan, n_cases)
+
+
+def _useful_steps(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int) -> int:
+    return useful_steps(n_images=_n_images(plan, n_cases), batch_size=size.batch_size * budget.processes)
+
+
+def _n_images(plan: Plan, n_cases: int) -> int:
+    """Return the number of images of which patches are cut: in 2D, each slice is one."""
+    return n_cases * (plan.median_shape[0] if plan.dims == 2 else 1)
+
+
+def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget, counted: float) -> float:
     covered = coverage(size.topology.patch_size, plan.median_shape[3 - plan.dims :])
-    steps = min(_steps(size, budget), _useful_steps(plan, size.batch_size, n_cases))
-    return learned_share(steps=steps, coverage=covered)
+    return learned_share(steps=min(_steps(size, budget), counted), coverage=covered)
 
 
 def _is_set(plan: Plan, field: str) -> bool:
@@ -272,7 +298,7 @@ def _steps(size: _Size, budget: ComputeBudget) -> int:
     return int(TRAINING_SHARE * budget.max_time_s / _seconds(size, budget))
 
 
-def _apply_size(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget) -> Plan:
+def _apply_size(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget, *, counted: float) -> Plan:
     cause = describe_budget(budget)
     before, after = architecture_of(planned.network), architecture_of(chosen.network)
     fresh = after.reasons(chosen.topology.patch_size)
@@ -288,13 +314,13 @@ def _apply_size(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget
     if after.width != before.width:
         why = fresh.get(_WIDTH, f"{after.width} channels at full resolution")
         reasons[_WIDTH] = f"{why}; {before.width} wide in the GPU plan, narrower for {cause}"
-    reasons["budget"] = _summary(planned, chosen, budget)
+    reasons["budget"] = _summary(planned, chosen, budget, counted=counted)
     return plan.revised(
         patch_size=chosen.topology.patch_size, batch_size=chosen.batch_size, network=chosen.network, reasons=reasons
     )
 
 
-def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget) -> str:
+def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget, *, counted: float) -> str:
     before, after = _seconds(planned, budget), _seconds(chosen, budget)
     text = f"a training step takes an estimated {after:.2g} s instead of {before:.2g} s on {describe_machine(budget)}"
     if budget.max_time_s is not None:
@@ -302,6 +328,8 @@ def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget) -> str:
             f"{_steps(chosen, budget)} steps in {describe_time(budget.max_time_s)} instead of {_steps(planned, budget)}"
         )
         text = f"{text}: {steps}"
+        if counted < math.inf:
+            text += f"; with so few cases no more than {counted} steps are counted, so that the patch is larger"
     architecture = architecture_of(planned.network)
     if architecture.width > NARROW_FEATURES and architecture.with_width(NARROW_FEATURES) is None:
         text += f"; the architecture {planned.network.architecture} cannot be narrowed"

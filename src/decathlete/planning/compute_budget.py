@@ -62,6 +62,7 @@ class ComputeBudget:
         gflops: GFLOP per second that the machine sustains in convolutions; ``None``: estimated from device, threads and
             arithmetic.
         steps: number of optimizer steps, if training is limited by steps and not by time.
+        processes: number of processes that train together, each with a batch of its own.
     """
 
     device: Device
@@ -70,6 +71,7 @@ class ComputeBudget:
     arithmetic: Arithmetic = "fp32"
     gflops: float | None = None
     steps: int | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.max_time_s is not None and not self.max_time_s > 0:

@@ -14,9 +14,10 @@ STEPS_HALF, STEPS_POWER = 86.0, 0.9
 COVERAGE_HALF, COVERAGE_POWER = 0.1, 1.4
 """The same for :func:`coverage`."""
 MOST_PASSES = 250
-"""How often each image is seen at most to some use: more steps learn the images by heart."""
+"""Number of times that each image is seen, after which more steps are not counted: they overfit
+(docs/explanation/recipe-search.md, "Twenty minutes on seven cases")."""
 FEWEST_USEFUL_STEPS = 1000
-"""Number of steps that are of use however few the images are."""
+"""Number of steps that are always counted."""
 
 
 def learned_share(*, steps: float, coverage: float) -> float:
@@ -32,7 +33,7 @@ def learned_share(*, steps: float, coverage: float) -> float:
 
 
 def useful_steps(*, n_images: int, batch_size: int) -> int:
-    """Return the number of steps after which more steps teach nothing new.
+    """Return the number of steps after which more steps are not expected to help.
 
     Args:
         n_images: number of images of the dataset; in 2D, of slices.

@@ -144,7 +144,8 @@ def choose_resolution(
     if best.expected_dice < full.expected_dice + SMALLEST_GAIN:
         return plan
     coarse, reasons = best.plan, best.plan.reasons
-    reason = _why_coarse(full, best, budget)
+    trained = [_steps_and_coverage(as_trained(grid.plan), budget, n_cases=n_cases) for grid in (full, best)]
+    reason = _why_coarse(*trained, ceiling=best.ceiling, budget=budget)
     if n_cases < FEWEST_CASES or "coarse_start" in plan.user_set:
         why = f"coarser than full resolution ({_describe_grid(full.plan)}) {reason}"
         return coarse.revised(reasons=reasons | {"target_spacing": why})
@@ -188,22 +189,22 @@ def _candidate(
         planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
     except (OptionError, PlanError):
         return None
-    # The number of cases is left out: with few of them, a finer grid is not better than a larger patch. The training
-    # warns of few steps, with the plan that is chosen.
-    adapted = adapt_plan(as_trained(planned), budget, warn=False)
-    return Candidate(
-        plan=planned,
-        ceiling=ceiling.mean,
-        steps=training_steps(adapted, budget),
-        coverage=coverage(adapted.patch_size, adapted.median_shape[3 - plan.dims :]),
-    )
+    # not with the number of cases: with few of them, time is spent on a larger patch, not on a finer grid
+    steps, covered = _steps_and_coverage(as_trained(planned), budget, n_cases=None)
+    return Candidate(plan=planned, ceiling=ceiling.mean, steps=steps, coverage=covered)
 
 
-def _why_coarse(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
+def _steps_and_coverage(plan: Plan, budget: ComputeBudget, *, n_cases: int | None) -> tuple[int, float]:
+    adapted = adapt_plan(plan, budget, n_cases=n_cases, warn=False)  # the training warns of few steps
+    return training_steps(adapted, budget), coverage(adapted.patch_size, adapted.median_shape[3 - plan.dims :])
+
+
+def _why_coarse(full: tuple[int, float], best: tuple[int, float], *, ceiling: float, budget: ComputeBudget) -> str:
+    """Return the reason for a coarser grid, from the steps and the coverage of both trainings."""
     return (
-        f"for {describe_budget(budget)}: {best.steps} steps with patches of {best.coverage:.0%} of the image's length "
-        f"instead of {full.steps} with {full.coverage:.0%} at full resolution; resampled to this grid and back, the "
-        f"labels keep a Dice of {best.ceiling:.3f}"
+        f"for {describe_budget(budget)}: {best[0]} steps with patches of {best[1]:.0%} of the image's length "
+        f"instead of {full[0]} with {full[1]:.0%} at full resolution; resampled to this grid and back, the "
+        f"labels keep a Dice of {ceiling:.3f}"
     )
 
 

@@ -28,6 +28,7 @@ def compute_budget(config: TrainConfig, network: NetworkSpec) -> ComputeBudget:
         threads=max(1, min(usable_threads(), torch.get_num_threads()) // n_sharing),
         arithmetic=cpu_arithmetic(precision),
         steps=config.total_steps,
+        processes=config.devices,
     )
 
 

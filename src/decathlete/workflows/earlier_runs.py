@@ -29,7 +29,7 @@ class PlannedRuns:
         configs: settings of each training.
         folders: folder of each training.
         plans: configuration -> plan of its prepared data, as far as it is known.
-        fingerprint: of the dataset.
+        fingerprint: fingerprint of the dataset.
         results: folder of all results, for errors.
     """
 

@@ -110,25 +110,25 @@ class SharePlanner:
     def _divide(self, names: Sequence[Configuration], total_s: float) -> Shares:
         """Return the longest shares that leave enough time for scoring and selecting.
 
-        The time that fits beside the plans for a longer training is a lower bound, since these take longer to score
-        (but for a patch that divides the images worse); the time beside those for a shorter one is an upper bound.
+        Plans for a longer training mostly take longer to score. So the time that fits beside the plans for a shorter
+        one is an upper bound, and the time beside those for a longer one is tried next.
         """
         jobs = self.jobs(names)
 
         def fitting_s(other_s: float) -> float:
             return training_time(total_s, other_s=self.spent_s() + other_s) / len(jobs)
 
-        found, low_s, high_s, time_s = None, 0.0, math.inf, fitting_s(0.0)
+        found, found_s, high_s, time_s = None, 0.0, math.inf, fitting_s(0.0)
         for _ in range(PASSES):
             shares = self._plan(names, time_s)
             left_s = fitting_s(shares.other.total_s([job.configuration for job in jobs]))
             if left_s >= time_s:
-                found, low_s, high_s = shares, time_s, min(high_s, left_s)
-                time_s = (low_s + high_s) / 2
+                found, found_s, high_s = shares, time_s, min(high_s, left_s)
+                time_s = (found_s + high_s) / 2
             else:
-                low_s, high_s = left_s if found is None else max(low_s, left_s), time_s
-                time_s = low_s
-            if found is not None and high_s - low_s <= TOLERANCE * high_s:
+                high_s = time_s
+                time_s = left_s if left_s > found_s else (found_s + high_s) / 2
+            if found is not None and high_s - found_s <= TOLERANCE * high_s:
                 break
         return found or shares
 
@@ -150,11 +150,12 @@ class SharePlanner:
             )
         prepared = self._networks[name](prepared)
         budget = replace(self._budgets[name], max_time_s=time_s)
-        trained, n_steps = prepared, training_steps(prepared, budget)
         if pipeline.adapt:
             n_cases = len(self.dataset.fingerprint.cases)
             trained = adapt_plan(prepared, budget, n_cases=n_cases, warn=False)
             n_steps = steps_after_adaptation(prepared, budget, n_cases=n_cases)
+        else:
+            trained, n_steps = prepared, training_steps(prepared, budget)
         n_voxels = median(math.prod(case.shape) for case in self.dataset.fingerprint.cases)
         return TimedPlan(
             plan=trained,

@@ -87,7 +87,7 @@ def train(
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
         planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
         plan = plan or make_training_plan(
-            store.plan, planned, n_cases=len(store.fingerprint.cases), adapt=adapt, overrides=overrides
+            store.plan, planned, n_cases=len(store.case_ids), adapt=adapt, overrides=overrides
         )
         _log_changed_plan(plan, store.plan)
         if overwrite or record_in(folder) is None:
@@ -163,7 +163,7 @@ def make_training_plan(
     the device and the training time.
 
     Args:
-        n_cases: number of cases of the dataset.
+        n_cases: number of cases of the dataset, held-out ones among them.
         warn: log a warning if only a few steps fit.
 
     Raises:

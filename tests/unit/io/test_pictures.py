@@ -122,6 +122,16 @@ def test_alpha_is_refused_with_the_reason(tmp_path: Path, name: str, mode: str) 
         assert "without alpha" in (caught.value.remedy or "")
 
 
+def test_the_fourth_byte_of_a_bmp_is_alpha_unless_it_is_the_same_everywhere(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.bmp", RGB, "RGBA")
+    np.testing.assert_array_equal(read_image(path).array_CZYX[:, 0], RGB.transpose(2, 0, 1))
+    content = bytearray(path.read_bytes())
+    content[-1] = 7  # of the last pixel
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="alpha channel"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("suffix", LOSSLESS)
 def test_grey_saved_as_rgb_is_one_channel_where_one_is_declared(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"g{suffix}", GREY, "RGB")

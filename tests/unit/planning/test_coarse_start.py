@@ -43,13 +43,14 @@ def test_plans_without_one_keep_their_digest(plan):
     assert plan.digest != without.digest
 
 
-def test_a_plan_is_adapted_to_the_time_on_its_coarse_grid(plan):
-    adapted, coarse = adapt_plan(plan, MINUTES), adapt_plan(plan.on_coarse_grid(), MINUTES)
+@pytest.mark.parametrize("n_cases", [None, 3])
+def test_a_plan_is_adapted_to_the_time_on_its_coarse_grid(plan, n_cases):
+    adapted, coarse = (adapt_plan(p, MINUTES, n_cases=n_cases) for p in (plan, plan.on_coarse_grid()))
     for field in ("patch_size", "batch_size", "network", "mirror_axes"):
         assert getattr(adapted, field) == getattr(coarse, field), field
     for field in ("target_spacing", "median_shape", "coarse_start"):
         assert getattr(adapted, field) == getattr(plan, field), field
-    assert steps_after_adaptation(plan, MINUTES) == training_steps(coarse, MINUTES)
+    assert steps_after_adaptation(plan, MINUTES, n_cases=n_cases) == training_steps(coarse, MINUTES)
     assert adapted.patch_size != adapt_plan(plan.revised(coarse_start=None), MINUTES).patch_size
 
 

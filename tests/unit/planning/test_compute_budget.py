@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from decathlete.errors import OptionError
-from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.adaptation import OFTEN_SEEN, adapt_plan
 from decathlete.planning.compute_budget import CPU_SPEED, Arithmetic, ComputeBudget, step_seconds, usable_threads
 from decathlete.planning.learning_curve import FEWEST_USEFUL_STEPS, MOST_PASSES
 from decathlete.planning.overrides import override
@@ -55,14 +56,25 @@ def test_few_steps_are_not_spent_on_mirror_images():
 
 
 def test_few_cases_that_are_seen_often_are_mirrored():
-    plan = made_up_plan()
-    enough = 0.8 * MOST_PASSES * 20 / 2
-    for n_cases, steps, mirrored in ((20, enough, True), (20, enough - 1, False), (2, 800, True), (2, 799, False)):
-        counted = adapt_plan(
-            plan.revised(batch_size=2), ComputeBudget(device="cuda", steps=int(steps)), n_cases=n_cases
-        )
+    plan = made_up_plan().revised(batch_size=2)
+    assert math.prod(plan.patch_size) > math.prod(plan.median_shape), "a patch shows a whole case"
+    enough = OFTEN_SEEN * 20 // 2
+    for n_cases, steps, mirrored in ((20, enough, True), (20, enough - 1, False), (2, enough // 10, True)):
+        counted = adapt_plan(plan, ComputeBudget(device="cuda", steps=steps), n_cases=n_cases)
         assert (counted.mirror_axes is None) == mirrored, (n_cases, steps)
-    assert adapt_plan(plan, ComputeBudget(device="cuda", steps=10_000), n_cases=1000).mirror_axes is None
+    together = ComputeBudget(device="cuda", steps=enough // 2, processes=2)
+    assert adapt_plan(plan, together, n_cases=20).mirror_axes is None, "each process has a batch"
+    many = [adapt_plan(plan, ComputeBudget(device="cuda", steps=n), n_cases=32).mirror_axes for n in (9_999, 10_000)]
+    assert many == [(), None]
+
+
+def test_more_time_never_ends_mirroring_of_few_cases():
+    minutes = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 90, 120, 240, 480)
+    for n_cases in (3, 9, 20):
+        budgets = [ComputeBudget(device="cpu", max_time_s=60 * m, threads=2, arithmetic="bf16") for m in minutes]
+        mirrored = [adapt_plan(HUGE, budget, n_cases=n_cases).mirror_axes is None for budget in budgets]
+        assert mirrored == sorted(mirrored)
+        assert mirrored[-1] > mirrored[0]
 
 
 def test_mirroring_set_by_hand_stays():
@@ -96,26 +108,32 @@ def test_a_longer_budget_never_makes_the_patch_smaller():
     assert voxels[0] < voxels[-1] == math.prod(HUGE.patch_size)
 
 
-def test_few_cases_are_not_seen_more_often_but_in_larger_patches():
-    """20 minutes on 7 cases: a patch of the whole image with a third of the steps is better."""
-    few = made_up_plan(shape=(51, 78, 77), spacing=(3.27, 1.95, 1.95))
-    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16")
-    many, some, nine, one = (adapt_plan(few, budget, n_cases=n) for n in (None, 1000, 9, 1))
-    assert many == some, "more cases than the steps can show"
+def test_few_cases_are_seen_in_larger_patches_instead_of_more_often():
+    """20 minutes on STS_PETCT: 1,200 steps of a third of the image were worse than 240 of all of it."""
+    plan = made_up_plan(shape=(51, 78, 77), spacing=(3.27, 1.95, 1.95))
+    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16_tiles")
+    many, some, nine, one = (adapt_plan(plan, budget, n_cases=n) for n in (None, 32, 9, 1))
+    assert many == some
     assert math.prod(nine.patch_size) > 1.5 * math.prod(many.patch_size)
     assert estimated_steps(many, budget) > 1.5 * estimated_steps(nine, budget) > 1.5 * 9 * MOST_PASSES / 2
     assert estimated_steps(one, budget) > 0.9 * FEWEST_USEFUL_STEPS
-    rich = ComputeBudget(device="cpu", max_time_s=7200, threads=2, arithmetic="bf16")
-    assert adapt_plan(few, rich, n_cases=9).network.features[0] > adapt_plan(few, rich).network.features[0]
+    assert "no more than 1125 steps are counted" in nine.reasons["budget"]
+    assert "counted" not in many.reasons["budget"]
+    longer = replace(budget, max_time_s=7200)
+    assert adapt_plan(plan, longer, n_cases=9).network.features[0] > adapt_plan(plan, longer).network.features[0]
+
+
+def test_few_cases_of_which_little_is_seen_are_like_many():
+    budget = ComputeBudget(device="cpu", max_time_s=600, threads=2, arithmetic="bf16")
+    assert adapt_plan(HUGE, budget, n_cases=3) == adapt_plan(HUGE, budget)
 
 
 def test_in_2d_each_slice_counts_as_an_image():
-    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16")
-    in_plane = made_up_plan(2, shape=(51, 155, 154))
-    assert adapt_plan(in_plane, budget, n_cases=9) == adapt_plan(in_plane, budget)
-    flat = made_up_plan(2, shape=(1, 512, 512))
-    voxels = [math.prod(adapt_plan(flat, budget, n_cases=n).patch_size) for n in (None, 9)]
-    assert voxels[0] < voxels[1]
+    budget = ComputeBudget(device="cpu", max_time_s=1200, threads=2, arithmetic="bf16_tiles")
+    for n_slices, differs in ((51, False), (1, True)):
+        plan = made_up_plan(2, shape=(n_slices, 256, 256))
+        few, many = adapt_plan(plan, budget, n_cases=5), adapt_plan(plan, budget)
+        assert (few != many) == differs, n_slices
 
 
 def test_steps_outweigh_the_size_of_the_patch_and_of_the_batch():

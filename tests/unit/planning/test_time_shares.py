@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,16 @@ IDS = ("case0", "case1")
 SPLITS = Splits(seed=0, grouped=False, folds=tuple(Fold(train=(IDS[1 - n],), val=(IDS[n],)) for n in range(2)))
 
 MakeChooser = Callable[..., ConfigurationChooser]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedWork(OtherWork):
+    """Takes ``seconds``, whatever is scored."""
+
+    seconds: float
+
+    def total_s(self, *_: object, **__: object) -> float:
+        return self.seconds
 
 
 @pytest.fixture
@@ -129,14 +139,14 @@ def test_steps_and_scoring_are_those_of_the_plan_that_is_trained(make_chooser: M
     found, budget = shares.plans["3d"], replace(LAPTOP, max_time_s=TEN_MINUTES)
     assert found.plan.target_spacing == (3.2, 3.2, 3.2)
     assert found.plan.patch_size != RULES["3d"].patch_size, "adapted to the time"
-    at_full_resolution = adapt_plan(RULES["3d"], budget, warn=False)
+    at_full_resolution = adapt_plan(RULES["3d"], budget, n_cases=len(IDS), warn=False)
     n_voxels = 300 * 512 * 512
     full_s, trained_s = (
         expected_case_seconds(plan, budget, SlidingWindow(), n_voxels=n_voxels)
         for plan in (at_full_resolution, found.plan)
     )
     assert (found.steps, found.case_s) == (946, trained_s)
-    assert time_shares.steps_after_adaptation(RULES["3d"], budget) == 419
+    assert time_shares.steps_after_adaptation(RULES["3d"], budget, n_cases=len(IDS)) == 419
     assert trained_s < full_s / 3
     assert shares.other.expected_s["3d"] == pytest.approx(trained_s, abs=5)
 
@@ -154,6 +164,24 @@ def test_the_longest_share_is_found_that_leaves_time_for_scoring(make_chooser: M
         again = chooser.planner.plan_in("3d", shares.time_s)
         assert trained.target_spacing == again.target_spacing
     assert left_s > 0.8 * 36_000 / 4
+
+
+@pytest.mark.parametrize(
+    ("scoring_s", "expected_s"), [((0, 92, 150), 54), ((90, 92, 150), 50.5), ((150, 150, 150), 25)]
+)
+def test_the_search_goes_on_until_no_longer_share_is_left_to_try(
+    make_chooser: MakeChooser, monkeypatch: pytest.MonkeyPatch, scoring_s: Sequence[float], expected_s: float
+) -> None:
+    """Scoring takes longer beside shares of 30 s, and again of 60 s; 92 s of it leave 54 s for each training."""
+
+    def plan(planner: SharePlanner, names: Sequence[Configuration], time_s: float) -> Shares:
+        scoring = scoring_s[(time_s > 30) + (time_s >= 60)]
+        return Shares(time_s=time_s, plans={}, other=FixedWork(expected_s={}, n_folds=2, seconds=scoring))
+
+    monkeypatch.setattr(SharePlanner, "_plan", plan)
+    shares = make_chooser(total_time_s=200).planner.shares(["3d"])
+    assert shares is not None
+    assert shares.time_s == expected_s
 
 
 def test_time_that_was_spent_is_not_divided(make_chooser: MakeChooser) -> None:

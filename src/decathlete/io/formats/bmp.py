@@ -12,7 +12,7 @@ from decathlete.io.picture_format import PictureFormat
 
 @IMAGE_FORMATS.register("bmp")
 class Bmp(PictureFormat):
-    """BMP without compression: one slice with 8 bits, grey, RGB or with a palette."""
+    """BMP without compression: one slice with 8 bits, grey, RGB or with a palette, without alpha."""
 
     title = "BMP"
     suffixes = (".bmp",)

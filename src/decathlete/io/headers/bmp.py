@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from decathlete.errors import ImageError
-from decathlete.io.headers.picture import ColourKind, PictureHeader, require_bytes
+from decathlete.io.headers.picture import ColourKind, PictureHeader, alpha_error, require_bytes
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import check_claim, check_sizes, damage_error
 
@@ -18,7 +18,8 @@ def read_bmp(path: Path) -> tuple[PictureHeader, bytes]:
     """Check the header of a file, and return it with the whole content.
 
     Raises:
-        ImageError: the header is not valid, the pixels are compressed, or the file cannot hold what it declares.
+        ImageError: the header is not valid, the pixels are compressed or have alpha, or the file cannot hold what it
+            declares.
         OSError: the file cannot be read.
     """
     content = path.read_bytes()
@@ -37,6 +38,8 @@ def read_bmp(path: Path) -> tuple[PictureHeader, bytes]:
         raise damage_error(path, f"the header declares that the pixels begin at byte {offset}")
     claimed = stride * height
     check_claim(path, claimed=claimed, stored=min(len(content) - offset, claimed), codec="raw")
+    if bits == 32:
+        _check_fourth_bytes(path, content[offset + 3 : offset + claimed : 4])
     palette = _palette(path, content[_FILE_HEADER + size : offset], n_colours or 2**bits) if bits <= 8 else ()
     kind: ColourKind = "palette" if palette else "rgb"
     return PictureHeader(width=width, height=height, kind=kind, bits=min(bits, 8), palette=palette), content
@@ -50,6 +53,12 @@ def _check_pixels(path: Path, bits: int, compression: int) -> None:
             remedy="save it as PNG, or as BMP without compression (grey or 24 bit)",
             code="E-IMAGE-FORMAT",
         )
+
+
+def _check_fourth_bytes(path: Path, fourth: bytes) -> None:
+    """Check that the fourth byte of the pixels is empty: 0, or 255 (opaque). Some programs write alpha there."""
+    if fourth.strip(b"\0") and fourth.strip(b"\xff"):
+        raise alpha_error(path)
 
 
 def _palette(path: Path, stored: bytes, n_colours: int) -> tuple[tuple[int, int, int], ...]:

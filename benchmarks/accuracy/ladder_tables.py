@@ -67,7 +67,8 @@ def markdown(results: Sequence[CellResult], *, plot: str) -> str:
         "# Dice by training time",
         "",
         f"On {'; '.join(machines) or 'no machine yet'}. Mean Dice of the held-out cases (of all "
-        "measured folds together) on the grid of the files. The difference is paired by case; its 95 % interval is a bootstrap over patients.",
+        "measured folds together) on the grid of the files. The difference is paired by case; its 95 % interval is a "
+        "bootstrap over patients.",
         "",
         "nnU-Net's learning rate falls to zero with the time. Its precision is noted below: bf16 makes more steps, but "
         "on AMX tiles it crashed in the first step in 3D (ACDC), so that it has fp32 there. "

@@ -181,7 +181,9 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget, n_cases: int | No
 
 def _counted_steps(plan: Plan, size: _Size, budget: ComputeBudget, n_cases: int | None) -> float:
     """Return the number of steps up to which more are better: infinite, unless the training may overfit."""
-    if n_cases is None or not _may_overfit(plan, size, _steps(size, budget), budget, n_cases):
+    if n_cases is None or budget.max_time_s is None:
+        return math.inf
+    if not _may_overfit(plan, size, _steps(size, budget), budget, n_cases):
         return math.inf
     return _useful_steps(plan, size, budget, n_cases)
 

@@ -27,9 +27,10 @@ def test_a_gpu_without_a_short_budget_changes_nothing():
         assert adapt_plan(HUGE, budget) is HUGE
 
 
-def test_a_cpu_gets_a_small_batch_and_a_narrow_network():
+@pytest.mark.parametrize("n_cases", [None, 3])
+def test_a_cpu_gets_a_small_batch_and_a_narrow_network(n_cases):
     plan = made_up_plan()
-    fitted = adapt_plan(plan, ComputeBudget(device="cpu"))
+    fitted = adapt_plan(plan, ComputeBudget(device="cpu", steps=2), n_cases=n_cases)
     assert fitted.batch_size == 2
     assert fitted.network.features == (16, 32, 64, 128)
     assert fitted.patch_size == plan.patch_size

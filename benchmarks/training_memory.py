@@ -78,10 +78,8 @@ def main() -> None:
         architecture = find_architecture(planned)
         topology = make_topology((1, 1, 1), patch, pooling=architecture.pooling(planned))
         spec = architecture.plan_spec(topology, in_channels=1, out_channels=N_CLASSES, options=planned)
-        estimate, measured = (
-            training_bytes(spec, patch, options.batch_size),
-            peak_bytes(spec, patch, options.batch_size),
-        )
+        estimate = training_bytes(spec, patch, options.batch_size)
+        measured = peak_bytes(spec, patch, options.batch_size)
         print(f"| {name} | {estimate / 1e9:.2f} | {measured / 1e9:.2f} | {measured / estimate:.2f} |")
 
 

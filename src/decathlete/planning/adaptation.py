@@ -3,7 +3,8 @@
 A plan is sized for a GPU's memory. If time is limited, many small steps train better than a few large ones. So the
 batch is made smaller first, then the network narrower (most of all at full resolution, where most time is spent), then
 the patch smaller, as long as more steps gain more than a smaller view loses
-(:mod:`decathlete.planning.learning_curve`). With few cases that is soon no longer so.
+(:mod:`decathlete.planning.learning_curve`). With few cases not all steps are counted, so
+that the patch stays larger.
 """
 
 from __future__ import annotations

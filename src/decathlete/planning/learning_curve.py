@@ -13,11 +13,8 @@ STEPS_HALF, STEPS_POWER = 86.0, 0.9
 """Number of training steps in which half of what can be learned is learned, and how fast the rest follows."""
 COVERAGE_HALF, COVERAGE_POWER = 0.1, 1.4
 """The same for :func:`coverage`."""
-MOST_PASSES = 250
-"""Number of times that each image is seen, after which more steps are not counted: they overfit
-(docs/explanation/recipe-search.md, "Twenty minutes on seven cases")."""
-FEWEST_USEFUL_STEPS = 1000
-"""Number of steps that are always counted."""
+COMFORTABLE_STEPS = 4000
+"""Number of training steps that are enough: a plan of which so many fit into the time stays as it is."""
 
 
 def learned_share(*, steps: float, coverage: float) -> float:
@@ -30,18 +27,6 @@ def learned_share(*, steps: float, coverage: float) -> float:
     """
     by_steps = _saturating(steps, STEPS_HALF, STEPS_POWER)
     return by_steps * _saturating(coverage, COVERAGE_HALF, COVERAGE_POWER)
-
-
-def useful_steps(*, n_images: int, batch_size: int) -> int:
-    """Return the number of steps after which more steps are not expected to help.
-
-    Args:
-        n_images: number of images of the dataset; in 2D, of slices.
-
-    >>> useful_steps(n_images=9, batch_size=2), useful_steps(n_images=100, batch_size=2)
-    (1125, 12500)
-    """
-    return max(MOST_PASSES * n_images // batch_size, FEWEST_USEFUL_STEPS)
 
 
 def coverage(patch: Sequence[int], image: Sequence[float]) -> float:

@@ -288,15 +288,15 @@ predict_files(Predictor.load(model, device="cpu"), image, output, save_probabili
 """
 
 
-def test_a_killed_run_leaves_no_probabilities_and_is_repeated(model, images, tmp_path):
+def test_a_killed_run_leaves_no_probabilities_names_its_case_and_is_repeated(model, images, tmp_path, caplog):
     output = tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", KILLED, model, images / "a.nii.gz", output], check=False)
     assert done.returncode == -signal.SIGKILL
-    left = {p.name.startswith(".partial-"): p.name for p in output.iterdir()}
-    assert left.keys() == {True, False}
-    assert left[False] == LOCK_NAME, "the file is left, its lock is not held"
-    assert len(list(output.iterdir())) == 2
+    left = [p.name for p in output.iterdir() if not p.name.startswith(".partial-")]
+    assert set(left) == {".in_work", LOCK_NAME}, "the file is left, its lock is not held"
+    assert len(list(output.iterdir())) == 3
     predict_files(load(model), images / "a.nii.gz", output, save_probabilities=True)
+    assert "was ended while it predicted 1 case: a (" in caplog.text
     assert sorted(p.name for p in output.iterdir()) == ["a.json", "a.nii.gz", "a_probabilities.nii"]
 
 

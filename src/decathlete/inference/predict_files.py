@@ -14,6 +14,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
+from decathlete.dataset.killed_cases import cases_in_work, mark_in_work, unmark
 from decathlete.errors import CasesFailedError, ImageError
 from decathlete.inference.batching.case_predictor import CasePredictor, LocalCasePredictor
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
@@ -116,7 +117,8 @@ def predict_files(
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
         limit_prediction(models, open_jobs, output, spacing=spacing, formats=kind.settings_of_formats)
-        failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
+        with cases_in_work(output, did="predicted", remedy="limit the memory (--memory)"):
+            failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed
     failures |= {case_id: str(problem) for case_id, problem in failed.items()}
@@ -214,6 +216,7 @@ def _predict(
     write = partial(_write_job, spacing=spacing, kind=kind)
     failures: dict[str, str] = {}
     for outcome in models.run(jobs, read=read, write=write):
+        unmark(jobs[outcome.case_id].label.parent, outcome.case_id)  # also of a case that failed before it was written
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
             log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
@@ -244,6 +247,7 @@ def _read_job(
     predictor: Predictor, job: Job, *, spacing: Triple | None, formats: FormatSettings
 ) -> CaseRequest[_ReadJob]:
     _check_name(job)
+    mark_in_work(job.label.parent, job.case_id)
     if job.stored is not None:
         return _request(job, read_stored(job.stored, predictor))
     with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):

@@ -15,6 +15,7 @@ from decathlete.core.files import atomic_path, file_digest, list_files, replace_
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.schema import Schema
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_export_plan import (
     CONFIGURATIONS,
@@ -33,6 +34,7 @@ from decathlete.version import __version__
 
 CHECKPOINT = "checkpoint_final.pth"
 ORIGIN = "exported_from.json"
+_REMEDY = "free disk space, or choose an output on another disk"
 _EXPORTED_FILE = re.compile(rf"plans\.json|dataset\.json|{re.escape(ORIGIN)}|fold_[0-9]+/{re.escape(CHECKPOINT)}")
 
 
@@ -106,6 +108,8 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
         )
     with locked_output(folder):
         if not _is_exported(folder, bundle, overwrite=overwrite):
+            n_bytes = bundle.n_weights_bytes
+            require_disk_space(folder.parent, n_bytes, needed_for="for the exported weights", remedy=_REMEDY)
             _write(bundle, folder)
     record = bundle.record
     return NnUNetExportResult(

@@ -22,9 +22,11 @@ from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
+from decathlete.core.estimates import FLOAT_BYTES
 from decathlete.core.files import file_digest, read_text, replace_folder, write_text
 from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ModelError, OptionError, OutputError, printable, problems_found
 from decathlete.models.card import CARD_FILE, model_card
 from decathlete.models.components import component_origins, merge_origins, step_origins
@@ -43,6 +45,7 @@ from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 
+_REMEDY = "free disk space, or choose an output folder on another disk"
 RUN_MODEL = "model"
 """Folder of the model inside a run's folder."""
 
@@ -146,13 +149,16 @@ class ModelBundle:
 
         Raises:
             ModelError: weights do not fit their plan or are not finite, or the members do not fit each other.
-            OutputError: see :func:`check_place`; or the folder cannot be written.
+            OutputError: see :func:`check_place`; or the folder cannot be written, or its disk has too little free
+                space.
         """
         given = [members] if isinstance(members, TrainedMember) else list(members)
         if not given:
             raise ValueError("a model has at least one member")
         with locked_output(folder):
             check_place(folder, overwrite=overwrite)
+            n_bytes = sum(map(_weights_bytes, given))
+            require_disk_space(folder.parent, n_bytes, needed_for="for the model", remedy=_REMEDY)
             cls._write(
                 folder,
                 given,
@@ -259,6 +265,11 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             "already exists", where=folder, remedy="use --overwrite, or choose another folder", code="E-OUTPUT-EXISTS"
         )
+
+
+def _weights_bytes(member: TrainedMember) -> int:
+    """Return the size of the weights in float32."""
+    return FLOAT_BYTES * NetworkTensors.of(member.plan.network).n_parameters * len(member.networks)
 
 
 def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> MemberRecord:

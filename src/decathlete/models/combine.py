@@ -11,14 +11,11 @@ from pydantic import JsonValue
 
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_output_path
-from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import BundleMember, ModelBundle, TrainedMember, check_place
 from decathlete.models.record import Combination, PostprocessingStep
 from decathlete.models.weights import StoredNetworks
 from decathlete.version import __version__
-
-_REMEDY = "free disk space, or choose an output folder on another disk"
 
 
 def combine_bundles(
@@ -88,8 +85,6 @@ def _combine(
     replaced = [name for name, is_given in given.items() if is_given]
     check_same_settings([PredictionSettings.of(bundle) for bundle in bundles], replaced=replaced)
     first = bundles[0].record
-    n_bytes = sum(bundle.n_weights_bytes for bundle in bundles)
-    require_disk_space(folder.parent, n_bytes, needed_for="for the model", remedy=_REMEDY)
     return ModelBundle.save(
         folder,
         _members(bundles),

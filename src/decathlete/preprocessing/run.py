@@ -12,13 +12,13 @@ from decathlete.core.locks import locked_output
 from decathlete.core.parallel import Workers, map_cases, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.given_splits import count_cases, name_some
+from decathlete.dataset.killed_cases import cases_in_work, marked_in_work
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import CasesFailedError, ModelError
 from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.killed_cases import cases_in_work, marked_in_work
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.previous_stage import add_previous_stage
@@ -75,7 +75,7 @@ def preprocess(
             previous=previous_stage or {},
         )
         failures, kept = {}, 0
-        with cases_in_work(folder):
+        with cases_in_work(folder, did="prepared", remedy="use fewer --workers"):
             for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
                 if outcome.error is not None:
                     failures[outcome.case_id] = outcome.error

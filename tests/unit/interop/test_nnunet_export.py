@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
+from decathlete.core import sizes
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
@@ -115,6 +116,19 @@ def test_what_is_exported_comes_back(tmp_path: Path, name: str, networks: int) -
     for number in range(networks):
         mine, returned = bundle.build(number=number).state_dict(), back.build(number=number).state_dict()
         assert all(torch.equal(value, returned[key]) for key, value in mine.items())
+
+
+def test_a_disk_without_space_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = saved(tmp_path / "model", PLANS["anisotropic"])
+    export_nnunet(bundle.folder, tmp_path / "theirs")
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: 10)
+    with pytest.raises(OutputError, match="are needed for the exported weights"):
+        export_nnunet(bundle.folder, tmp_path / "more")
+    with pytest.raises(OutputError, match="are needed for the model"):
+        import_nnunet(tmp_path / "theirs", tmp_path / "back")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "theirs"]
 
 
 def test_nnunets_files_say_the_same(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from decathlete.core import sizes
 from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import combine_bundles
@@ -105,6 +106,17 @@ def test_a_save_that_fails_keeps_the_old_model(tmp_path, monkeypatch):
         make_bundle(tmp_path / "model", seed=1, overwrite=True)
     assert ModelBundle.load(tmp_path / "model").digest == first.digest
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_disk_without_space_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    plan = make_test_plan()
+    n_bytes = 4 * sum(p.numel() for p in build_network(plan.network, seed=0).parameters())
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: 2 * n_bytes - 1)
+    make_bundle(tmp_path / "one")
+    with pytest.raises(OutputError, match="are needed for the model") as caught:
+        ModelBundle.save(tmp_path / "two", make_member(seeds=(0, 1)))
+    assert caught.value.code == "E-DISK-FULL"
+    assert not (tmp_path / "two").exists()
 
 
 def test_a_mistyped_path_is_an_error(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from decathlete.core import files
+from decathlete.core import files, sizes
 from decathlete.core.locks import LOCK_NAME
 from decathlete.errors import OutputError
 from decathlete.models import weights as module
@@ -98,7 +98,9 @@ def test_every_write_of_a_checkpoint(tmp_path, disk):
         assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_a_disk_that_is_really_full(small_disk):
+def test_a_disk_that_is_really_full(small_disk, monkeypatch):
+    """What fills it may come after the check of its space."""
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: 10**9)
     network = build_network(PLAN.network.revised(features=(32, 64)))
     large = TrainedMember(plan=PLAN.revised(network=PLAN.network.revised(features=(32, 64))), networks=[network])
     ModelBundle.save(small_disk / "model", MEMBER)

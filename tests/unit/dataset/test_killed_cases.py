@@ -1,4 +1,4 @@
-"""Cases that were prepared when the process was killed are named by the next command."""
+"""Cases that were in work when the process was killed are named by the next command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.preprocessing import killed_cases
-from decathlete.preprocessing.killed_cases import cases_in_work, marked_in_work
+from decathlete.dataset import killed_cases
+from decathlete.dataset.killed_cases import cases_in_work, marked_in_work
 
 KILLED_AT_WORK = """
 import os, signal, sys
 from pathlib import Path
-from decathlete.preprocessing.killed_cases import cases_in_work, marked_in_work
+from decathlete.dataset.killed_cases import marked_in_work
 
 folder = Path(sys.argv[1])
-with cases_in_work(folder), marked_in_work(folder, "liver_1"), marked_in_work(folder, "liver_2"):
+with marked_in_work(folder, "liver_1"), marked_in_work(folder, "liver_2"):
     with marked_in_work(folder, "done"):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
@@ -35,7 +35,7 @@ def kill_at_work(folder: Path) -> None:
 
 def named(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
     caplog.clear()
-    with cases_in_work(folder):
+    with cases_in_work(folder, did="prepared", remedy="use fewer --workers"):
         pass
     return caplog.text
 
@@ -54,7 +54,11 @@ def test_cases_of_a_killed_process_are_named_once(
 
 
 def test_an_error_is_no_kill(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(OSError, match="unreadable"), cases_in_work(tmp_path), marked_in_work(tmp_path, "liver_1"):
+    with (
+        pytest.raises(OSError, match="unreadable"),
+        cases_in_work(tmp_path, did="prepared", remedy="use fewer --workers"),
+        marked_in_work(tmp_path, "liver_1"),
+    ):
         raise OSError("unreadable")
     assert named(tmp_path, caplog) == ""
     assert not any(tmp_path.iterdir())

@@ -50,6 +50,7 @@ class Cell:
     Attributes:
         minutes: wall-clock time of the training.
         program: ``decathlete`` or ``nnunet``.
+        precision: of nnU-Net, ``fp32`` or ``bf16``; empty for ours, which plans it.
     """
 
     dataset: str
@@ -57,9 +58,11 @@ class Cell:
     program: str
     seed: int
     fold: int
+    precision: str = ""
 
     def __str__(self) -> str:
-        return f"{self.dataset}, {self.minutes:g} min, fold {self.fold}, {self.program}, seed {self.seed}"
+        program = f"{self.program} {self.precision}".strip()
+        return f"{self.dataset}, {self.minutes:g} min, fold {self.fold}, {program}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +86,19 @@ class CellResult:
 
 
 def make_cells(
-    datasets: Sequence[str], minutes: Sequence[float], seeds: Sequence[int], *, peer_seeds: Sequence[int]
+    datasets: Sequence[str],
+    minutes: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    peer_seeds: Sequence[int],
+    peer_precisions: Sequence[str],
 ) -> Iterator[Cell]:
     """Yield the cells, the shortest trainings first; both programs of a budget follow each other."""
+    peers = product(peer_precisions, peer_seeds)
+    programs = [*((OURS, "", seed) for seed in seeds), *((NNUNET, precision, seed) for precision, seed in peers)]
     for time, dataset in product(sorted(minutes), datasets):
-        for fold in DATASETS[dataset].folds:
-            for program, chosen in ((OURS, seeds), (NNUNET, peer_seeds)):
-                for seed in chosen:
-                    yield Cell(dataset=dataset, minutes=time, program=program, seed=seed, fold=fold)
+        for fold, (program, precision, seed) in product(DATASETS[dataset].folds, programs):
+            yield Cell(dataset=dataset, minutes=time, program=program, seed=seed, fold=fold, precision=precision)
 
 
 def read_results(path: Path) -> list[CellResult]:

@@ -28,7 +28,7 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     cell, scratch = Cell(**task["cell"]), Path(task["scratch"])
     set_folders(scratch)
-    os.environ["nnUNet_results"] = str(scratch / "nnunet" / f"{cell.minutes:g}min_seed{cell.seed}")
+    os.environ["nnUNet_results"] = str(scratch / "nnunet" / f"{cell.minutes:g}min_seed{cell.seed}_{cell.precision}")
     os.environ["nnUNet_n_proc_DA"] = str(task["workers"])
     os.environ["nnUNet_compile"] = "f"
     import torch
@@ -46,8 +46,7 @@ def main() -> None:
     torch.manual_seed(cell.seed)
     began = time.perf_counter()
     trainer = get_trainer_from_args(str(DATASET_ID), configuration, cell.fold, device=torch.device("cpu"))
-    bf16 = task["precision"] == "bf16"
-    with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+    with torch.autocast("cpu", dtype=torch.bfloat16) if cell.precision == "bf16" else nullcontext():
         steps = train_within(trainer, 60 * cell.minutes)
         trainer.perform_actual_validation()
     plan = trainer.configuration_manager
@@ -56,7 +55,6 @@ def main() -> None:
             "predictions": str(Path(trainer.output_folder) / "validation"),
             "minutes_in_all": (time.perf_counter() - began) / 60,
             "notes": {
-                "precision": task["precision"],
                 "steps": steps,
                 "patch_size": list(plan.patch_size),
                 "batch_size": plan.batch_size,

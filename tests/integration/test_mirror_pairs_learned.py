@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from decathlete.training.run import train
 from factories import make_test_plan
 from training_support import tiny_config
 
+log = logging.getLogger(__name__)
 LABELS = LabelSet.from_names(["left kidney", "right kidney"])
 SIZE = 32
 MIRRORING = AugmentationConfig.none().revised(mirroring={"enabled": True, "axes": (1,)})
@@ -109,6 +111,7 @@ def test_sides_are_learned_with_pairs_and_confused_without(tmp_path: Path) -> No
         assert ModelBundle.load(model).record.mirror_axes == (1,)
         for tta in (False, True):
             dice[name, tta] = dice_of(model, store, tta=tta)
+            log.info("%s mirror pairs, %s: %.3f", name, "mean of flips" if tta else "no flips", dice[name, tta])
     assert dice["with", False] > 0.95
     assert dice["with", True] > 0.95
     assert dice["without", False] < 0.8

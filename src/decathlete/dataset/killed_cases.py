@@ -54,7 +54,7 @@ def cases_in_work(folder: Path, *, did: str, remedy: str) -> Iterator[None]:
 
     Args:
         did: what is done with the cases, such as ``"prepared"``.
-        remedy: the end of the sentence "if that happens again, use fewer --workers".
+        remedy: against a lack of memory: the end of the sentence "if that happens again, use fewer --workers".
     """
     _warn_of_killed(folder, did=did, remedy=remedy)
     try:
@@ -65,19 +65,14 @@ def cases_in_work(folder: Path, *, did: str, remedy: str) -> Iterator[None]:
 
 def _warn_of_killed(folder: Path, *, did: str, remedy: str) -> None:
     marks = sorted((folder / _MARKS).glob("*"))
-    if marks:
-        ids = [mark.name for mark in marks]
-        cause = (
-            "memory ran out" if any(map(_memory_ran_out_since, marks)) else "killed, or the computer was switched off"
-        )
-        log.warning(
-            "an earlier command was ended while it %s %s: %s (%s); if that happens again, %s",
-            did,
-            count_cases(ids),
-            name_some(ids),
-            cause,
-            remedy,
-        )
+    if not marks:
+        return
+    ids = [mark.name for mark in marks]
+    if any(map(_memory_ran_out_since, marks)):
+        cause = f"memory ran out; if that happens again, {remedy}"
+    else:
+        cause = "killed, or the computer was switched off"
+    log.warning("an earlier command was ended while it %s %s: %s (%s)", did, count_cases(ids), name_some(ids), cause)
 
 
 def _memory_ran_out_since(mark: Path) -> bool:

@@ -40,6 +40,8 @@ from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
 
+_MEMORY_REMEDY = "close other programs, or use a computer with more memory"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedFile:
@@ -117,7 +119,7 @@ def predict_files(
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
         limit_prediction(models, open_jobs, output, spacing=spacing, formats=kind.settings_of_formats)
-        with cases_in_work(output, did="predicted", remedy="limit the memory (--memory)"):
+        with cases_in_work(output, did="predicted", remedy=_MEMORY_REMEDY):
             failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed
@@ -216,8 +218,8 @@ def _predict(
     write = partial(_write_job, spacing=spacing, kind=kind)
     failures: dict[str, str] = {}
     for outcome in models.run(jobs, read=read, write=write):
-        unmark(jobs[outcome.case_id].label.parent, outcome.case_id)  # also of a case that failed before it was written
         if outcome.value is None:
+            unmark(jobs[outcome.case_id].label.parent, outcome.case_id)
             failures[outcome.case_id] = outcome.error or "failed"
             log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
         else:
@@ -268,7 +270,7 @@ def _write_job(
         codes=predictor.structure_codes,
     )
     with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
-        return write_outputs(
+        record = write_outputs(
             read_job.job,
             prediction,
             digest=read_job.digest,
@@ -276,6 +278,8 @@ def _write_job(
             device=str(predictor.device),
             write=write,
         )
+    unmark(read_job.job.label.parent, read_job.job.case_id)
+    return record
 
 
 def _request(job: Job, prepared: PreparedInput) -> CaseRequest[_ReadJob]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from decathlete.core.estimates import weights_bytes
 from decathlete.core.files import atomic_path, file_digest, list_files, replace_folder, write_json
 from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_output_path
@@ -108,7 +109,7 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
         )
     with locked_output(folder):
         if not _is_exported(folder, bundle, overwrite=overwrite):
-            n_bytes = bundle.n_weights_bytes
+            n_bytes = weights_bytes(sum(n.n_parameters or 0 for m in bundle.record.members for n in m.networks))
             require_disk_space(folder.parent, n_bytes, needed_for="for the exported weights", remedy=_REMEDY)
             _write(bundle, folder)
     record = bundle.record

@@ -22,7 +22,7 @@ from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.estimates import FLOAT_BYTES
+from decathlete.core.estimates import weights_bytes
 from decathlete.core.files import file_digest, read_text, replace_folder, write_text
 from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
@@ -268,8 +268,9 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
 
 
 def _weights_bytes(member: TrainedMember) -> int:
-    """Return the size of the weights in float32."""
-    return FLOAT_BYTES * NetworkTensors.of(member.plan.network).n_parameters * len(member.networks)
+    if isinstance(member.networks, StoredNetworks):
+        return member.networks.n_bytes
+    return weights_bytes(NetworkTensors.of(member.plan.network).n_parameters, n_networks=len(member.networks))
 
 
 def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> MemberRecord:

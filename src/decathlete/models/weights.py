@@ -55,6 +55,12 @@ class StoredNetworks(Sequence[Mapping[str, Tensor]]):
     def __init__(self, folder: Path, networks: Sequence[NetworkRecord]) -> None:
         self._folder, self._networks = folder, tuple(networks)
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the weights of all networks, as they are stored; without those of unknown size (old records)."""
+        sizes = ((network.n_parameters or 0, getattr(torch, network.dtype)) for network in self._networks)
+        return sum(n_parameters * dtype.itemsize for n_parameters, dtype in sizes)
+
     def __len__(self) -> int:
         return len(self._networks)
 

@@ -40,7 +40,13 @@ def named(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
     return caplog.text
 
 
-@pytest.mark.parametrize(("later", "cause"), [(5, "killed, or the computer was switched off"), (9, "memory ran out")])
+@pytest.mark.parametrize(
+    ("later", "cause"),
+    [
+        (5, "killed, or the computer was switched off"),
+        (9, "memory ran out; if that happens again, use fewer --workers"),
+    ],
+)
 def test_cases_of_a_killed_process_are_named_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, later: int, cause: str
 ) -> None:

@@ -119,6 +119,18 @@ def test_a_disk_without_space_is_found_before_anything_is_written(tmp_path, monk
     assert not (tmp_path / "two").exists()
 
 
+def test_combining_needs_the_space_of_the_stored_type(tmp_path, monkeypatch):
+    plan = make_test_plan()
+    half = build_network(plan.network, seed=0).half()
+    ModelBundle.save(tmp_path / "half", TrainedMember(plan=plan, networks=[half]))
+    n_bytes = 2 * sum(p.numel() for p in half.parameters())
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: n_bytes - 1)
+    with pytest.raises(OutputError, match="are needed for the model"):
+        combine_bundles([tmp_path / "half"], tmp_path / "again")
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: n_bytes)
+    combine_bundles([tmp_path / "half"], tmp_path / "again")
+
+
 def test_a_mistyped_path_is_an_error(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
         ModelBundle.load(tmp_path / "modle")

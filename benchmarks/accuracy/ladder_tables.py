@@ -52,7 +52,7 @@ def make_rungs(results: Sequence[CellResult]) -> Iterator[Rung]:
     keys = sorted({(result.cell.dataset, result.cell.minutes) for result in results})
     for dataset, minutes in keys:
         own = [r for r in results if (r.cell.dataset, r.cell.minutes) == (dataset, minutes)]
-        seeds = {program: _better(_by_precision(own, program)) for program in (OURS, NNUNET)}
+        seeds = {program: _choose_better(_by_precision(own, program)) for program in (OURS, NNUNET)}
         patients = {case: patient for result in own for case, patient in result.patients.items()}
         yield Rung(dataset=dataset, minutes=minutes, seeds=seeds, patients=patients, results=own)
 
@@ -67,7 +67,7 @@ def _by_precision(results: Sequence[CellResult], program: str) -> list[dict[int,
     return list(found.values())
 
 
-def _better(precisions: Sequence[dict[int, CaseDice]]) -> dict[int, CaseDice]:
+def _choose_better(precisions: Sequence[dict[int, CaseDice]]) -> dict[int, CaseDice]:
     """Return the seeds of the precision with most cases, and of several with the highest mean Dice."""
 
     def merit(seeds: dict[int, CaseDice]) -> tuple[int, float]:

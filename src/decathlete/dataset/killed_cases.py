@@ -49,21 +49,21 @@ def unmark(folder: Path, case_id: str) -> None:
 
 
 @contextmanager
-def cases_in_work(folder: Path, *, did: str, remedy: str) -> Iterator[None]:
+def cases_in_work(folder: Path, *, verb: str, remedy: str) -> Iterator[None]:
     """Name the cases that an earlier process left marked, and remove all marks at the end; hold the folder's lock.
 
     Args:
-        did: what is done with the cases, such as ``"prepared"``.
+        verb: what is done with the cases, in the past tense, such as ``"prepared"``.
         remedy: against a lack of memory: the end of the sentence "if that happens again, use fewer --workers".
     """
-    _warn_of_killed(folder, did=did, remedy=remedy)
+    _warn_of_killed(folder, verb=verb, remedy=remedy)
     try:
         yield
     finally:
         remove(folder / _MARKS)
 
 
-def _warn_of_killed(folder: Path, *, did: str, remedy: str) -> None:
+def _warn_of_killed(folder: Path, *, verb: str, remedy: str) -> None:
     marks = sorted((folder / _MARKS).glob("*"))
     if not marks:
         return
@@ -72,7 +72,7 @@ def _warn_of_killed(folder: Path, *, did: str, remedy: str) -> None:
         cause = f"memory ran out; if that happens again, {remedy}"
     else:
         cause = "killed, or the computer was switched off"
-    log.warning("an earlier command was ended while it %s %s: %s (%s)", did, count_cases(ids), name_some(ids), cause)
+    log.warning("an earlier command was ended while it %s %s: %s (%s)", verb, count_cases(ids), name_some(ids), cause)
 
 
 def _memory_ran_out_since(mark: Path) -> bool:

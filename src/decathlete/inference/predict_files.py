@@ -119,7 +119,7 @@ def predict_files(
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
         limit_prediction(models, open_jobs, output, spacing=spacing, formats=kind.settings_of_formats)
-        with cases_in_work(output, did="predicted", remedy=_MEMORY_REMEDY):
+        with cases_in_work(output, verb="predicted", remedy=_MEMORY_REMEDY):
             failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed

@@ -22,13 +22,13 @@ from decathlete.planning.plan_size import (
     NARROW_FEATURES,
     NARROWEST_FEATURES,
     PlanSize,
+    halve_batch,
     is_set,
-    narrowed,
-    narrowed_at_full_resolution,
+    iterate_smaller_patches,
+    limit_batch,
+    narrow_full_resolution,
+    narrow_network,
     network_is_set,
-    with_small_batch,
-    with_smaller_batch,
-    with_smaller_patches,
 )
 from decathlete.planning.topology import make_topology
 
@@ -141,20 +141,20 @@ def _adapt_size(plan: Plan, budget: ComputeBudget, *, n_cases: int | None, warn:
 
 
 def _choose(plan: Plan, planned: PlanSize, budget: ComputeBudget, n_cases: int | None) -> PlanSize:
-    small = with_small_batch(plan, planned)
-    narrow = narrowed(plan, small, NARROW_FEATURES)
+    small = limit_batch(plan, planned)
+    narrow = narrow_network(plan, small, NARROW_FEATURES)
     if budget.max_time_s is None:
         return narrow
     counted = _counted_steps(plan, narrow, budget, n_cases)
     for size in (planned, small, narrow):
         if size.steps(budget) >= min(counted, COMFORTABLE_STEPS):
             return size
-    sizes = list(with_smaller_patches(plan, with_smaller_batch(plan, narrow, budget)))
-    thin = [narrowed_at_full_resolution(plan, size, budget) for size in sizes]
+    sizes = list(iterate_smaller_patches(plan, halve_batch(plan, narrow, budget)))
+    thin = [narrow_full_resolution(plan, size, budget) for size in sizes]
     best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget, counted))
     if thin[best].steps(budget) >= FEWEST_STEPS:
         return thin[best]
-    return narrowed(plan, sizes[best], NARROWEST_FEATURES)
+    return narrow_network(plan, sizes[best], NARROWEST_FEATURES)
 
 
 def _counted_steps(plan: Plan, size: PlanSize, budget: ComputeBudget, n_cases: int | None) -> float:

@@ -48,6 +48,8 @@ def counted_steps(*, steps: int, batch_size: int, patch_share: float, n_images: 
 def useful_steps(*, n_images: int, batch_size: int) -> int:
     """Return the number of steps after which more steps are not expected to help.
 
+    Args: as of :func:`may_overfit`.
+
     >>> useful_steps(n_images=9, batch_size=2), useful_steps(n_images=100, batch_size=2)
     (1125, 12500)
     """

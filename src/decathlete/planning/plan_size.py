@@ -68,7 +68,7 @@ def network_is_set(plan: Plan) -> bool:
     return any(is_set(plan, name) for name in ("network", *(f"network.{field}" for field in fields)))
 
 
-def with_small_batch(plan: Plan, size: PlanSize) -> PlanSize:
+def limit_batch(plan: Plan, size: PlanSize) -> PlanSize:
     """Limit the batch to one of about :data:`BATCH_VOXELS`."""
     if is_set(plan, "batch_size"):
         return size
@@ -77,7 +77,7 @@ def with_small_batch(plan: Plan, size: PlanSize) -> PlanSize:
     return replace(size, batch_size=min(size.batch_size, small))
 
 
-def with_smaller_batch(plan: Plan, size: PlanSize, budget: ComputeBudget) -> PlanSize:
+def halve_batch(plan: Plan, size: PlanSize, budget: ComputeBudget) -> PlanSize:
     """Halve the batch until enough steps fit (:data:`FEW_STEPS`) or it is the smallest."""
     low, _ = BATCH_RANGE[plan.dims]
     while not is_set(plan, "batch_size") and size.steps(budget) < FEW_STEPS and size.batch_size > low:
@@ -85,7 +85,7 @@ def with_smaller_batch(plan: Plan, size: PlanSize, budget: ComputeBudget) -> Pla
     return size
 
 
-def narrowed(plan: Plan, size: PlanSize, width: int) -> PlanSize:
+def narrow_network(plan: Plan, size: PlanSize, width: int) -> PlanSize:
     """Reduce the network to ``width`` channels at full resolution; an architecture without such a form stays."""
     architecture = architecture_of(size.network)
     if architecture.width <= width or network_is_set(plan):
@@ -93,7 +93,7 @@ def narrowed(plan: Plan, size: PlanSize, width: int) -> PlanSize:
     return replace(size, network=architecture.with_width(width) or size.network)
 
 
-def narrowed_at_full_resolution(plan: Plan, size: PlanSize, budget: ComputeBudget) -> PlanSize:
+def narrow_full_resolution(plan: Plan, size: PlanSize, budget: ComputeBudget) -> PlanSize:
     """Narrow full resolution alone, if that saves time: in bf16, 16 channels are nearly as fast as 8."""
     architecture = architecture_of(size.network)
     saves_little = budget.device == "cpu" and budget.arithmetic != "fp32"
@@ -102,7 +102,7 @@ def narrowed_at_full_resolution(plan: Plan, size: PlanSize, budget: ComputeBudge
     return replace(size, network=architecture.with_width(THIN_FEATURES, finest_only=True) or size.network)
 
 
-def with_smaller_patches(plan: Plan, size: PlanSize) -> Iterator[PlanSize]:
+def iterate_smaller_patches(plan: Plan, size: PlanSize) -> Iterator[PlanSize]:
     """Yield ``size`` and smaller patches of it, shortened along the axis that is longest in mm.
 
     nnU-Net shortens the axis that covers most of the image. With thick slices that soon leaves few of them: five of
@@ -110,14 +110,14 @@ def with_smaller_patches(plan: Plan, size: PlanSize) -> Iterator[PlanSize]:
     those 0.36 and 0.32.
     """
     yield size
-    while smaller := _with_smaller_patch(plan, size):
+    while smaller := _shrink_patch(plan, size):
         if math.prod(smaller.topology.patch_size) < SMALLEST_PATCH[plan.dims]:
             return
         size = smaller
         yield size
 
 
-def _with_smaller_patch(plan: Plan, size: PlanSize) -> PlanSize | None:
+def _shrink_patch(plan: Plan, size: PlanSize) -> PlanSize | None:
     if is_set(plan, "patch_size"):
         return None
     voxels_per_mm = [1 / gap for gap in plan.network_spacing]

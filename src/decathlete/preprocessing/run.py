@@ -75,7 +75,7 @@ def preprocess(
             previous=previous_stage or {},
         )
         failures, kept = {}, 0
-        with cases_in_work(folder, did="prepared", remedy="use fewer --workers"):
+        with cases_in_work(folder, verb="prepared", remedy="use fewer --workers"):
             for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
                 if outcome.error is not None:
                     failures[outcome.case_id] = outcome.error

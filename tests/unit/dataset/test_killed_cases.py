@@ -35,7 +35,7 @@ def kill_at_work(folder: Path) -> None:
 
 def named(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
     caplog.clear()
-    with cases_in_work(folder, did="prepared", remedy="use fewer --workers"):
+    with cases_in_work(folder, verb="prepared", remedy="use fewer --workers"):
         pass
     return caplog.text
 
@@ -62,7 +62,7 @@ def test_cases_of_a_killed_process_are_named_once(
 def test_an_error_is_no_kill(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         pytest.raises(OSError, match="unreadable"),
-        cases_in_work(tmp_path, did="prepared", remedy="use fewer --workers"),
+        cases_in_work(tmp_path, verb="prepared", remedy="use fewer --workers"),
         marked_in_work(tmp_path, "liver_1"),
     ):
         raise OSError("unreadable")
